@@ -1,0 +1,7 @@
+//! Pure types and maths of the domain: no input or output, no library of an adapter.
+
+pub mod decision;
+pub mod face;
+pub mod ids;
+pub mod score;
+pub mod template;

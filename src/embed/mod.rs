@@ -1,0 +1,7 @@
+//! Face → aligned 112x112 chip → tensor → template. Pure: the network itself is run by the caller.
+
+mod align;
+mod similarity;
+
+pub use align::{CHIP_SIDE_PX, Chip};
+pub use similarity::Similarity;

@@ -1,0 +1,144 @@
+//! The engine's errors by class: the caller's fault, not now, ours. What a client is told is `Display` and `reason`;
+//! what the log is told is the source. Nothing here knows gRPC.
+
+use std::time::Duration;
+
+use crate::biometrics::face::NotChosen;
+use crate::biometrics::ids::PackId;
+use crate::decode::PhotoError;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of a request is not what it must be.
+    #[error("{field} must be {expected}")]
+    BadField {
+        /// Path of the field.
+        field: String,
+        /// What it must be.
+        expected: String,
+    },
+    /// A photo could not be decoded within the limits.
+    #[error(transparent)]
+    Photo(#[from] PhotoError),
+    /// No face of a photo could be chosen.
+    #[error(transparent)]
+    Face(#[from] NotChosen),
+    /// A thing that a request names does not exist.
+    #[error("{0} not found")]
+    NotFound(Entity),
+    /// A thing that a request would make exists.
+    #[error("{0} already exists")]
+    AlreadyExists(Entity),
+    /// A template was made by another pack than the one in use.
+    #[error("template of pack {found} cannot be compared with pack {expected}")]
+    PackMismatch {
+        /// The pack in use.
+        expected: PackId,
+        /// The template's.
+        found: PackId,
+    },
+    /// An error rate was asked for that no calibration curve supports.
+    #[error(
+        "no calibration curve supports this error rate: it takes at least {comparisons_needed} non-mated comparisons; \
+         state a cosine instead"
+    )]
+    NoCalibrationCurve {
+        /// By the rule of three.
+        comparisons_needed: u64,
+    },
+    /// A gallery that holds identities would be deleted.
+    #[error("gallery holds {identities} identities; set force to delete it with them")]
+    GalleryNotEmpty {
+        /// How many.
+        identities: u64,
+    },
+    /// The last template of an identity would be deleted.
+    #[error("this is the identity's last template; delete the identity instead")]
+    LastTemplate,
+    /// An identity would have more templates than one may have.
+    #[error("identity would have {found} templates; at most {limit} are kept")]
+    TooManyTemplates {
+        /// How many there would be.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// All places for work are taken.
+    #[error("all places for work are taken; try again in {} ms", retry_after.as_millis())]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The caller's time is up.
+    #[error("the deadline passed before the work began")]
+    DeadlineExceeded,
+    /// The server is starting or draining, or a part of it has stopped.
+    #[error("not available: {0}")]
+    Unavailable(&'static str),
+    /// A stored record is damaged.
+    #[error("a stored record is damaged: {0}")]
+    DataLoss(&'static str),
+    /// A fault of ours. The client is told nothing but that.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The kinds of things a request can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entity {
+    /// A gallery.
+    Gallery,
+    /// An identity.
+    Identity,
+    /// A template.
+    Template,
+}
+
+impl std::fmt::Display for Entity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Entity::Gallery => "gallery",
+            Entity::Identity => "identity",
+            Entity::Template => "template",
+        })
+    }
+}
+
+impl Error {
+    /// Makes a [`Error::BadField`].
+    pub fn bad_field(field: impl Into<String>, expected: impl Into<String>) -> Self {
+        Error::BadField { field: field.into(), expected: expected.into() }
+    }
+
+    /// Makes an [`Error::Internal`].
+    pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Error::Internal(cause.into())
+    }
+
+    /// Returns the stable reason that clients may branch on. Documented in the README; never renamed.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Error::BadField { .. } => "BAD_FIELD",
+            Error::Photo(error) => error.reason(),
+            Error::Face(NotChosen::NoFace) => "NO_FACE",
+            Error::Face(NotChosen::SeveralFaces { .. }) => "SEVERAL_FACES",
+            Error::NotFound(Entity::Gallery) => "GALLERY_NOT_FOUND",
+            Error::NotFound(Entity::Identity) => "IDENTITY_NOT_FOUND",
+            Error::NotFound(Entity::Template) => "TEMPLATE_NOT_FOUND",
+            Error::AlreadyExists(Entity::Gallery) => "GALLERY_EXISTS",
+            Error::AlreadyExists(Entity::Identity) => "IDENTITY_EXISTS",
+            Error::AlreadyExists(Entity::Template) => "TEMPLATE_EXISTS",
+            Error::PackMismatch { .. } => "PACK_MISMATCH",
+            Error::NoCalibrationCurve { .. } => "NO_CALIBRATION_CURVE",
+            Error::GalleryNotEmpty { .. } => "GALLERY_NOT_EMPTY",
+            Error::LastTemplate => "LAST_TEMPLATE",
+            Error::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
+            Error::Overloaded { .. } => "OVERLOADED",
+            Error::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Error::Unavailable(_) => "UNAVAILABLE",
+            Error::DataLoss(_) => "RECORD_DAMAGED",
+            Error::Internal(_) => "INTERNAL",
+        }
+    }
+}

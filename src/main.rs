@@ -1,0 +1,3 @@
+//! The facematch program.
+
+fn main() {}

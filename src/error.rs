@@ -18,6 +18,14 @@ pub enum Error {
         /// What it must be.
         expected: String,
     },
+    /// What is wrong with the photo in a field of a request.
+    #[error("{field}: {source}")]
+    AtField {
+        /// Path of the field.
+        field: String,
+        /// [`Error::Photo`] or [`Error::Face`].
+        source: Box<Error>,
+    },
     /// A photo could not be decoded within the limits.
     #[error(transparent)]
     Photo(#[from] PhotoError),
@@ -111,6 +119,18 @@ impl Error {
         Error::BadField { field: field.into(), expected: expected.into() }
     }
 
+    /// Says in which part of a request the fault is: prefixes the path of a bad field, and names the field of a photo.
+    pub fn at(self, part: &str) -> Self {
+        match self {
+            Error::BadField { field, expected } => Error::BadField { field: format!("{part}.{field}"), expected },
+            Error::AtField { field, source } => Error::AtField { field: format!("{part}.{field}"), source },
+            error @ (Error::Photo(_) | Error::Face(_)) => {
+                Error::AtField { field: part.to_owned(), source: Box::new(error) }
+            }
+            error => error,
+        }
+    }
+
     /// Makes an [`Error::Internal`].
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Error::Internal(cause.into())
@@ -120,6 +140,7 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Error::BadField { .. } => "BAD_FIELD",
+            Error::AtField { source, .. } => source.reason(),
             Error::Photo(error) => error.reason(),
             Error::Face(NotChosen::NoFace) => "NO_FACE",
             Error::Face(NotChosen::SeveralFaces { .. }) => "SEVERAL_FACES",

@@ -8,7 +8,9 @@
 //!
 //! | Module | What |
 //! |---|---|
+//! | [`config`] | defaults < file < environment < flags → one checked config |
 //! | [`error`] | the engine's errors by class: the caller's fault, not now, ours |
+//! | [`telemetry`] | tracing set-up |
 //! | [`biometrics`] | pure types and maths: ids, faces, templates, scores, thresholds, decisions |
 //! | [`decode`] | bytes → upright RGB photo within limits: where photo bytes enter |
 //! | [`tensor`] | plain tensors and how pixels become them |
@@ -16,6 +18,12 @@
 //! | [`embed`] | face → aligned chip → template |
 //! | [`model`] | model packs and the sessions that run them (adapter: ort) |
 //! | [`pipeline`] | one photo through decode, detect, align, embed |
+//! | [`runtime`] | admission, worker pool: what refuses work |
+//! | [`gallery`] | enrolled identities: the store is the truth, the index a cache (adapters: sled, usearch) |
+//! | [`matching`] | verify and identify: where thresholds are applied |
+//! | [`contract`] | the generated code of `proto/facematch/v1` |
+//! | [`server`] | gRPC: layers, services, protobuf ↔ domain, errors → status (adapter: tonic, prost) |
+//! | [`cli`] | one file a command; remote commands are clients of the same contract |
 //!
 //! The core (`biometrics`, `decode`, `detect`, `embed`, `matching`) names no type of tonic, prost, sled, usearch or ort.
 
@@ -32,11 +40,23 @@
     )
 )]
 
+pub mod config;
+pub mod error;
+pub mod telemetry;
+
 pub mod biometrics;
 pub mod decode;
+pub mod tensor;
+
 pub mod detect;
 pub mod embed;
-pub mod error;
 pub mod model;
 pub mod pipeline;
-pub mod tensor;
+
+pub mod gallery;
+pub mod matching;
+pub mod runtime;
+
+pub mod cli;
+pub mod contract;
+pub mod server;

@@ -1,6 +1,7 @@
 //! Checked identifiers. None of them is ever logged.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::error::Error;
 
@@ -8,7 +9,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Returns the identifier's text.
@@ -56,7 +57,7 @@ impl GalleryId {
                 "1 to 64 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit",
             ));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -70,7 +71,7 @@ impl IdentityId {
 
     /// Makes an id that sorts by time of making (UUID version 7).
     pub fn generate() -> Self {
-        Self(uuid::Uuid::now_v7().to_string())
+        Self(uuid::Uuid::now_v7().to_string().into())
     }
 }
 
@@ -84,16 +85,16 @@ impl TemplateId {
 
     /// Makes an id that sorts by time of making (UUID version 7).
     pub fn generate() -> Self {
-        Self(uuid::Uuid::now_v7().to_string())
+        Self(uuid::Uuid::now_v7().to_string().into())
     }
 }
 
-fn free_id(field: &'static str, text: &str) -> Result<String, Error> {
+fn free_id(field: &'static str, text: &str) -> Result<Arc<str>, Error> {
     let fits = (1..=128).contains(&text.len()) && !text.chars().any(char::is_control);
     if !fits {
         return Err(Error::bad_field(field, "1 to 128 bytes without control characters"));
     }
-    Ok(text.to_owned())
+    Ok(text.into())
 }
 
 /// Names what computed a template: a hash of the recognition model and its preprocessing.

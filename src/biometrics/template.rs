@@ -34,6 +34,17 @@ impl Template {
         Ok(Self { values, pack_id })
     }
 
+    /// Takes a vector that is of unit length already, bit for bit, as the store kept it.
+    ///
+    /// *Errors*: [`Error::BadField`] where its length is not 1 within rounding.
+    pub fn from_unit_vector(values: &[f32], pack_id: PackId) -> Result<Self, Error> {
+        let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        if values.len() > Self::DIMENSION_MAX || !(0.999..1.001).contains(&norm) {
+            return Err(Error::bad_field("embedding.values", "a vector of length 1"));
+        }
+        Ok(Self { values: values.into(), pack_id })
+    }
+
     /// Returns the unit-length vector.
     pub fn values(&self) -> &[f32] {
         &self.values
@@ -46,12 +57,23 @@ impl Template {
 
     /// Scores two templates of one pack.
     ///
-    /// *Errors*: [`Error::PackMismatch`] where the packs or lengths differ.
+    /// *Errors*: [`Error::PackMismatch`] where the packs differ; [`Error::BadField`] where the lengths do.
     pub fn score(&self, other: &Template) -> Result<Score, Error> {
-        if self.pack_id != other.pack_id || self.values.len() != other.values.len() {
-            return Err(Error::PackMismatch { expected: self.pack_id.clone(), found: other.pack_id.clone() });
-        }
+        self.check_fits(&other.pack_id, other.values.len())?;
         Ok(Score::from_cosine(dot(&self.values, &other.values)))
+    }
+
+    /// Checks that this template may be compared with those of a pack.
+    ///
+    /// *Errors*: [`Error::PackMismatch`] where the packs differ; [`Error::BadField`] where the lengths do.
+    pub fn check_fits(&self, pack_id: &PackId, dimension: usize) -> Result<(), Error> {
+        if self.pack_id != *pack_id {
+            return Err(Error::PackMismatch { expected: pack_id.clone(), found: self.pack_id.clone() });
+        }
+        if self.values.len() != dimension {
+            return Err(Error::bad_field("embedding.values", format!("{dimension} numbers")));
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,281 @@
+//! `enroll`: a folder of people. One call a photo, several at a time; never more photos in memory than calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use indicatif::ProgressBar;
+use tokio::task::JoinSet;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use super::Answer;
+use super::arguments::{Detection, Face, count};
+use super::local::read_photo;
+use super::output::{Output, complain};
+use super::remote::{self, REPLY_BYTES_MAX};
+use crate::config::Config;
+use crate::contract as proto;
+use crate::contract::enrollment_service_client::EnrollmentServiceClient;
+
+/// Enrol a folder of people: each folder in it is an identity, each photo in that a template
+///
+/// Photos are enrolled under their file names, so that the same command again enrols only what is new. Exit code 0: every
+/// photo gave a template; 1: some did not, and are named; 2: error. With --json: one object with the counts, and a list of
+/// photos without a template with the reason of each.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The folder of people: DIR/NAME/PHOTO
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// The gallery to enrol into
+    #[arg(long, short, value_name = "ID")]
+    gallery: String,
+    /// Photos on their way at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    in_flight: u16,
+    #[command(flatten)]
+    face: Face,
+    #[command(flatten)]
+    detection: Detection,
+}
+
+/// File names that are photos.
+const PHOTO_EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff"];
+
+/// Tries of one photo while the server is overloaded: minutes, even at the shortest delay.
+const TRIES_MAX: usize = 1_000;
+
+/// A photo and whose it is.
+struct Photo {
+    identity: String,
+    file_name: String,
+    path: PathBuf,
+}
+
+/// What became of a photo.
+enum Outcome {
+    Enrolled,
+    AlreadyEnrolled,
+    Failed { reason: String, message: String },
+}
+
+/// What became of all photos.
+#[derive(Default)]
+struct Summary {
+    photos: usize,
+    enrolled: usize,
+    already_enrolled: usize,
+    identities: BTreeSet<String>,
+    identities_with_template: BTreeSet<String>,
+    failures: Vec<serde_json::Value>,
+    reasons: BTreeMap<String, usize>,
+}
+
+pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
+    let photos = find_photos(&arguments.folder)?;
+    let channel = remote::connect(config).await?;
+    let client = EnrollmentServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
+    let bar = output.progress(photos.len(), "photos");
+    let mut summary = Summary::default();
+    let mut waiting = photos.into_iter();
+    let mut calls: JoinSet<anyhow::Result<(Photo, Outcome)>> = JoinSet::new();
+    loop {
+        while calls.len() < usize::from(arguments.in_flight)
+            && let Some(photo) = waiting.next()
+        {
+            let request = arguments.request(&photo);
+            calls.spawn(enroll(client.clone(), photo, request));
+        }
+        let Some(done) = calls.join_next().await else { break };
+        let (photo, outcome) = done??;
+        summary.note(photo, outcome, &bar);
+    }
+    bar.finish_and_clear();
+    output.value(&summary.json(), || summary.text())?;
+    Ok(Answer::yes_if(summary.failures.is_empty()))
+}
+
+impl Arguments {
+    /// Everything but the photo's bytes, which are read when its call begins.
+    fn request(&self, photo: &Photo) -> proto::EnrollRequest {
+        proto::EnrollRequest {
+            gallery_id: self.gallery.clone(),
+            identity_id: photo.identity.clone(),
+            if_exists: proto::IfExists::Add.into(),
+            face_selection: self.face.reply(),
+            detection: Some(self.detection.options()),
+            ..Default::default()
+        }
+    }
+}
+
+/// Enrols one photo, waiting as the server asks where it is overloaded.
+///
+/// *Errors*: what is not the photo's fault, and so would fail the next one too.
+async fn enroll(
+    mut client: EnrollmentServiceClient<Channel>,
+    photo: Photo,
+    mut request: proto::EnrollRequest,
+) -> anyhow::Result<(Photo, Outcome)> {
+    let path = photo.path.clone();
+    let data = tokio::task::spawn_blocking(move || read_photo(&path)).await?;
+    let data = match data {
+        Ok(data) => data,
+        Err(error) => {
+            let outcome = Outcome::Failed { reason: "UNREADABLE".to_owned(), message: format!("{error:#}") };
+            return Ok((photo, outcome));
+        }
+    };
+    let source = Some(proto::sample::Source::Photo(proto::Photo { data }));
+    request.samples = vec![proto::Sample { source, template_id: photo.file_name.clone() }];
+    for _ in 0..TRIES_MAX {
+        let status = match client.enroll(request.clone()).await {
+            Ok(reply) => {
+                let already = reply.into_inner().results.iter().any(|result| result.already_enrolled);
+                return Ok((photo, if already { Outcome::AlreadyEnrolled } else { Outcome::Enrolled }));
+            }
+            Err(status) => status,
+        };
+        if let Some(delay) = remote::retry_delay(&status) {
+            tokio::time::sleep(delay).await;
+            continue;
+        }
+        let reason = remote::reason(&status).unwrap_or_else(|| format!("{:?}", status.code()));
+        let is_photos_fault = match status.code() {
+            Code::InvalidArgument | Code::OutOfRange | Code::Internal => true,
+            Code::FailedPrecondition => reason == "TOO_MANY_TEMPLATES",
+            _ => false,
+        };
+        if !is_photos_fault {
+            return Err(remote::failed(status).context(format!("stopped at {}", photo.path.display())));
+        }
+        let outcome = Outcome::Failed { reason, message: status.message().to_owned() };
+        return Ok((photo, outcome));
+    }
+    anyhow::bail!("the server stayed overloaded; run this again to enrol the rest")
+}
+
+impl Summary {
+    fn note(&mut self, photo: Photo, outcome: Outcome, bar: &ProgressBar) {
+        self.photos += 1;
+        self.identities.insert(photo.identity.clone());
+        match outcome {
+            Outcome::Failed { reason, message } => {
+                complain(bar, &format!("{}: {message} ({reason})", photo.path.display()));
+                *self.reasons.entry(reason.clone()).or_default() += 1;
+                self.failures.push(serde_json::json!({ "photo": photo.path, "reason": reason, "message": message }));
+                bar.set_message(count(self.failures.len(), "failure", "failures"));
+            }
+            Outcome::Enrolled => {
+                self.enrolled += 1;
+                self.identities_with_template.insert(photo.identity);
+            }
+            Outcome::AlreadyEnrolled => {
+                self.already_enrolled += 1;
+                self.identities_with_template.insert(photo.identity);
+            }
+        }
+        bar.inc(1);
+    }
+
+    fn without_template(&self) -> Vec<&String> {
+        self.identities.difference(&self.identities_with_template).collect()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "photos": self.photos,
+            "identities": self.identities.len(),
+            "enrolled": self.enrolled,
+            "already_enrolled": self.already_enrolled,
+            "failed": self.failures.len(),
+            "failed_by_reason": self.reasons,
+            "identities_without_template": self.without_template(),
+            "failures": self.failures,
+        })
+    }
+
+    fn text(&self) -> String {
+        let people = count(self.identities.len(), "person", "people");
+        let photos = count(self.photos, "photo", "photos");
+        let no_face = self.reasons.get("NO_FACE").copied().unwrap_or(0);
+        let mut text = format!("{photos} of {people}: {} enrolled", self.enrolled);
+        if self.already_enrolled > 0 {
+            text.push_str(&format!(", {} already enrolled", self.already_enrolled));
+        }
+        text.push_str(&format!(", {no_face} without a face, {} failed otherwise\n", self.failures.len() - no_face));
+        for (reason, number) in &self.reasons {
+            text.push_str(&format!("  {number} {reason}\n"));
+        }
+        let without = self.without_template();
+        if !without.is_empty() {
+            let names: Vec<&str> = without.iter().map(|name| name.as_str()).collect();
+            text.push_str(&format!("not enrolled at all: {}\n", names.join(", ")));
+        }
+        text
+    }
+}
+
+/// Lists the photos of a folder of people, by name.
+fn find_photos(folder: &Path) -> anyhow::Result<Vec<Photo>> {
+    let mut photos = Vec::new();
+    let mut astray = 0;
+    for person in entries(folder)? {
+        if !person.is_dir() {
+            astray += usize::from(is_photo(&person));
+            continue;
+        }
+        let identity = name(&person)?;
+        for path in entries(&person)? {
+            if is_photo(&path) && path.is_file() {
+                photos.push(Photo { identity: identity.clone(), file_name: name(&path)?, path });
+            }
+        }
+    }
+    if astray > 0 {
+        let astray = count(astray, "photo lies", "photos lie");
+        let folder = folder.display();
+        eprintln!("facematch: {astray} in {folder} itself and belong to nobody: a person's photos go into a folder");
+    }
+    anyhow::ensure!(!photos.is_empty(), "no photos in the folders of {}: expected DIR/NAME/PHOTO", folder.display());
+    Ok(photos)
+}
+
+fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let unreadable = || format!("cannot read the folder {}", folder.display());
+    let entries = std::fs::read_dir(folder).with_context(unreadable)?;
+    let mut paths =
+        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().with_context(unreadable)?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn name(path: &Path) -> anyhow::Result<String> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(str::to_owned).with_context(|| format!("{} is not a UTF-8 name", path.display()))
+}
+
+fn is_photo(path: &Path) -> bool {
+    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+    extension.is_some_and(|extension| PHOTO_EXTENSIONS.iter().any(|known| extension == *known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn photos_are_found_a_folder_an_identity() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for file in ["zoe/b.JPG", "zoe/a.png", "ann/1.webp", "ann/notes.txt", "stray.jpg"] {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(path, b"x").expect("a file");
+        }
+        let found = find_photos(folder.path()).expect("photos");
+        let found: Vec<_> = found.iter().map(|photo| (photo.identity.as_str(), photo.file_name.as_str())).collect();
+        assert_eq!(found, [("ann", "1.webp"), ("zoe", "a.png"), ("zoe", "b.JPG")]);
+        assert!(find_photos(&folder.path().join("ann")).is_err());
+    }
+}

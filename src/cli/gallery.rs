@@ -1,0 +1,178 @@
+//! `gallery`: make, show, change and delete galleries.
+
+use clap::{Args, Subcommand, ValueEnum};
+use prost_types::FieldMask;
+use tonic::transport::Channel;
+
+use super::Answer;
+use super::output::Output;
+use super::remote;
+use crate::config::Config;
+use crate::contract as proto;
+use crate::contract::gallery_service_client::GalleryServiceClient;
+
+/// Make, show, change and delete galleries: sets of people that are searched together
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Make an empty gallery. With --json: CreateGalleryResponse
+    Create {
+        /// 1 to 64 of a-z, 0-9, '-', '_' and '.'
+        gallery: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Show a gallery. With --json: GetGalleryResponse
+    Get {
+        /// Its id
+        gallery: String,
+    },
+    /// List all galleries. With --json: one Gallery a line
+    List,
+    /// Change what is stated of a gallery's settings. With --json: UpdateGalleryResponse
+    Update {
+        /// Its id
+        gallery: String,
+        #[command(flatten)]
+        settings: Settings,
+        /// Take the gallery's own threshold away: the pack's applies again
+        #[arg(long, conflicts_with = "threshold")]
+        no_threshold: bool,
+    },
+    /// Delete a gallery. With --json: DeleteGalleryResponse
+    Delete {
+        /// Its id
+        gallery: String,
+        /// Delete it with all the people in it
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Args)]
+struct Settings {
+    /// Free text
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// How it is searched
+    #[arg(long, value_enum)]
+    policy: Option<Policy>,
+    /// How far a match must be above a runner-up who matches too: a difference of cosines from 0 to 1
+    #[arg(long, value_name = "COSINE")]
+    margin: Option<f32>,
+    /// Its own identification threshold: a cosine from -1 to 1
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
+    threshold: Option<f32>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Policy {
+    /// Score every template: nobody is missed
+    Exact,
+    /// Let an HNSW graph propose candidates: faster in very large galleries, may miss a mate
+    Graph,
+}
+
+impl Settings {
+    fn gallery(self, gallery_id: String) -> proto::Gallery {
+        let policy = self.policy.map_or(proto::SearchPolicy::Unspecified, |policy| match policy {
+            Policy::Exact => proto::SearchPolicy::Exact,
+            Policy::Graph => proto::SearchPolicy::Graph,
+        });
+        proto::Gallery {
+            gallery_id,
+            display_name: self.display_name.unwrap_or_default(),
+            search_policy: policy.into(),
+            ambiguity_margin: self.margin,
+            identification_cosine: self.threshold,
+            ..Default::default()
+        }
+    }
+
+    /// Names the fields that are stated.
+    fn mask(&self) -> Vec<&'static str> {
+        let stated = [
+            (self.display_name.is_some(), "display_name"),
+            (self.policy.is_some(), "search_policy"),
+            (self.margin.is_some(), "ambiguity_margin"),
+            (self.threshold.is_some(), "identification_cosine"),
+        ];
+        stated.into_iter().filter_map(|(is_stated, field)| is_stated.then_some(field)).collect()
+    }
+}
+
+pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
+    let mut client = GalleryServiceClient::new(remote::connect(config).await?);
+    match arguments.action {
+        Action::Create { gallery, settings } => {
+            let request = proto::CreateGalleryRequest { gallery: Some(settings.gallery(gallery)) };
+            let reply = client.create_gallery(request).await.map_err(remote::failed)?.into_inner();
+            output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
+        }
+        Action::Get { gallery } => {
+            let request = proto::GetGalleryRequest { gallery_id: gallery };
+            let reply = client.get_gallery(request).await.map_err(remote::failed)?.into_inner();
+            output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
+        }
+        Action::List => list(&mut client, output).await?,
+        Action::Update { gallery, settings, no_threshold } => {
+            let mut paths = settings.mask();
+            if no_threshold {
+                paths.push("identification_cosine");
+            }
+            anyhow::ensure!(!paths.is_empty(), "state what to change; see `facematch gallery update --help`");
+            let request = proto::UpdateGalleryRequest {
+                gallery: Some(settings.gallery(gallery)),
+                update_mask: Some(FieldMask { paths: paths.into_iter().map(str::to_owned).collect() }),
+            };
+            let reply = client.update_gallery(request).await.map_err(remote::failed)?.into_inner();
+            output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
+        }
+        Action::Delete { gallery, force } => {
+            let request = proto::DeleteGalleryRequest { gallery_id: gallery, force };
+            let reply = client.delete_gallery(request).await.map_err(remote::failed)?.into_inner();
+            output.reply(&reply, |reply| format!("deleted (write {})", reply.sequence))?;
+        }
+    }
+    Ok(Answer::Yes)
+}
+
+async fn list(client: &mut GalleryServiceClient<Channel>, output: &Output) -> anyhow::Result<()> {
+    let mut page_token = String::new();
+    loop {
+        let request = proto::ListGalleriesRequest { page_size: 1_000, page_token };
+        let reply = client.list_galleries(request).await.map_err(remote::failed)?.into_inner();
+        for gallery in &reply.galleries {
+            output.reply(gallery, text)?;
+        }
+        page_token = reply.next_page_token;
+        if page_token.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+fn text(gallery: &proto::Gallery) -> String {
+    let policy = if gallery.search_policy() == proto::SearchPolicy::Graph { "graph" } else { "exact" };
+    let threshold =
+        gallery.identification_cosine.map_or_else(|| "the pack's".to_owned(), |cosine| format!("{cosine:.4}"));
+    let mut text = format!(
+        "{}  {} identities, {} templates, {policy} search, threshold {threshold}, margin {:.4}",
+        gallery.gallery_id,
+        gallery.identity_count,
+        gallery.template_count,
+        gallery.ambiguity_margin.unwrap_or_default(),
+    );
+    if gallery.damaged_identity_count > 0 {
+        text.push_str(&format!(", {} DAMAGED identities are not searched", gallery.damaged_identity_count));
+    }
+    if !gallery.display_name.is_empty() {
+        text.push_str(&format!("  ({})", gallery.display_name));
+    }
+    text
+}

@@ -1,0 +1,86 @@
+//! `identify`: who is this?
+
+use std::path::PathBuf;
+
+use super::Answer;
+use super::arguments::{Detection, Face, choice_text, operating_point_request, threshold_text};
+use super::local::read_photo;
+use super::output::Output;
+use super::remote::{self, REPLY_BYTES_MAX};
+use crate::config::Config;
+use crate::contract as proto;
+use crate::contract::match_service_client::MatchServiceClient;
+
+/// Tell who a photo shows, of the people enrolled in a gallery
+///
+/// Exit code 0: match; 1: nobody matches, or two people do so closely that neither is named (AMBIGUOUS); 2: error, or a
+/// photo that cannot be searched with. With --json: IdentifyResponse.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The photo
+    photo: PathBuf,
+    /// The gallery to search
+    #[arg(long, short, value_name = "ID")]
+    gallery: String,
+    /// How many candidates to show, 1 to 100
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    top_k: u32,
+    /// Cosine from -1 to 1: a score at or above it is a match [default: the gallery's, else the pack's, else 0.5]
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
+    threshold: Option<f32>,
+    /// How far a match must be above a runner-up who matches too, 0 to 1 [default: the gallery's]
+    #[arg(long, value_name = "COSINE")]
+    margin: Option<f32>,
+    /// Score every template, whatever the gallery's search policy
+    #[arg(long)]
+    exact: bool,
+    #[command(flatten)]
+    face: Face,
+    #[command(flatten)]
+    detection: Detection,
+}
+
+pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
+    let data = read_photo(&arguments.photo)?;
+    let request = proto::IdentifyRequest {
+        gallery_id: arguments.gallery,
+        probe: Some(proto::Probe { probe: Some(proto::probe::Probe::Photo(proto::Photo { data })) }),
+        top_k: arguments.top_k,
+        operating_point: operating_point_request(arguments.threshold),
+        ambiguity_margin: arguments.margin,
+        exact: arguments.exact,
+        face_selection: arguments.face.reply(),
+        detection: Some(arguments.detection.options()),
+    };
+    let channel = remote::connect(config).await?;
+    let mut client = MatchServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
+    let reply = client.identify(request).await.map_err(remote::failed)?.into_inner();
+    let name = arguments.photo.display().to_string();
+    output.reply(&reply, |reply| text(&name, reply))?;
+    match reply.decision() {
+        proto::IdentifyDecision::Match => Ok(Answer::Yes),
+        proto::IdentifyDecision::NoMatch | proto::IdentifyDecision::Ambiguous => Ok(Answer::No),
+        _ => anyhow::bail!("{name} cannot be searched with ({})", reply.not_searchable_reason),
+    }
+}
+
+fn text(name: &str, reply: &proto::IdentifyResponse) -> String {
+    let best = reply.candidates.first().map(|candidate| candidate.identity_id.as_str()).unwrap_or_default();
+    let decision = match reply.decision() {
+        proto::IdentifyDecision::Match => format!("MATCH  {best}"),
+        proto::IdentifyDecision::NoMatch => "NO MATCH".to_owned(),
+        proto::IdentifyDecision::Ambiguous => "AMBIGUOUS".to_owned(),
+        _ => "NOT SEARCHABLE".to_owned(),
+    };
+    let path = if reply.search_path() == proto::SearchPath::Graph { "by graph" } else { "exactly" };
+    let choice = choice_text(name, reply.face_choice.as_ref());
+    let searched = format!("{} identities searched {path}", reply.identity_count);
+    let mut text = format!("{choice}{decision}  {searched}, {}\n", threshold_text(reply.threshold.as_ref()));
+    for candidate in &reply.candidates {
+        let mark = if candidate.matches { "matches" } else { "" };
+        let name = Some(&candidate.display_name).filter(|name| !name.is_empty() && **name != candidate.identity_id);
+        let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+        text.push_str(&format!("  {:.4}  {}{name}  {mark}\n", candidate.score, candidate.identity_id));
+    }
+    text
+}

@@ -1,0 +1,178 @@
+//! Commands: one file each. `serve`, `detect` and `verify` run the models; the others are clients of the contract.
+
+mod arguments;
+mod detect;
+mod draw;
+mod enroll;
+mod gallery;
+mod identify;
+mod identity;
+mod local;
+mod output;
+mod remote;
+mod serve;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use self::output::Output;
+use crate::config::{Config, SETTINGS, Scope};
+use crate::telemetry;
+
+/// How a command ended when nothing went wrong. An error is the third way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A match; or simply done. Exit code 0.
+    Yes,
+    /// No match; or some photos gave no face. Exit code 1.
+    No,
+}
+
+impl Answer {
+    fn yes_if(yes: bool) -> Self {
+        if yes { Answer::Yes } else { Answer::No }
+    }
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 match, or done · 1 no match, or a photo without a face · 2 error
+
+Start here:
+  facematch verify a.jpg b.jpg                    is this the same person?
+  facematch serve                                 start the server; then, in another terminal:
+  facematch gallery create staff
+  facematch enroll --gallery staff people/        people/NAME/*.jpg: a folder an identity
+  facematch identify --gallery staff photo.jpg    who is this?
+
+A model pack is needed to serve, detect and verify: name its folder with --pack or FACEMATCH_PACK.";
+
+/// Matches identities by their faces: photos in, templates kept, "same person?" and "who is this?" answered over gRPC.
+#[derive(Parser)]
+#[command(name = "facematch", version, after_help = AFTER_HELP, max_term_width = 120)]
+struct Cli {
+    /// Settings file; any setting below may stand in it, with underscores for dashes [env: FACEMATCH_CONFIG] [default:
+    /// facematch.toml, where there is one]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    config: Option<PathBuf>,
+    /// Print JSON: a reply of the contract in protobuf's JSON mapping, or what the command's help says
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Arguments),
+    Detect(detect::Arguments),
+    Verify(verify::Arguments),
+    Enroll(enroll::Arguments),
+    Identify(identify::Arguments),
+    Gallery(gallery::Arguments),
+    Identity(identity::Arguments),
+}
+
+/// Which settings each command uses, besides those of all.
+const SCOPES: [(&str, &[Scope]); 7] = [
+    ("serve", &[Scope::Model, Scope::Server]),
+    ("detect", &[Scope::Model]),
+    ("verify", &[Scope::Model]),
+    ("enroll", &[Scope::Client]),
+    ("identify", &[Scope::Client]),
+    ("gallery", &[Scope::Client]),
+    ("identity", &[Scope::Client]),
+];
+
+/// Runs the command that the program's arguments ask for. Wrong arguments and `--help` end the process.
+///
+/// *Errors*: what went wrong and in doing what.
+pub fn run() -> anyhow::Result<Answer> {
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let config = Config::load(&stated_settings(&matches), cli.config.as_deref())?;
+    let filter = match (&config.log, &cli.command) {
+        (Some(filter), _) => filter,
+        (None, Command::Serve(_)) => "info",
+        (None, _) => "warn",
+    };
+    telemetry::start(filter, config.log_json);
+    let output = Output::new(cli.json);
+    match cli.command {
+        Command::Serve(arguments) => block_on(serve::run(&config, &output, &arguments)),
+        Command::Detect(arguments) => detect::run(&config, &output, &arguments),
+        Command::Verify(arguments) => verify::run(&config, &output, &arguments),
+        Command::Enroll(arguments) => block_on(enroll::run(&config, &output, arguments)),
+        Command::Identify(arguments) => block_on(identify::run(&config, &output, arguments)),
+        Command::Gallery(arguments) => block_on(gallery::run(&config, &output, arguments)),
+        Command::Identity(arguments) => block_on(identity::run(&config, &output, arguments)),
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<Answer>>) -> anyhow::Result<Answer> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+/// The command line, with a flag for every setting that a command uses.
+fn command() -> clap::Command {
+    let mut command = Cli::command().args(flags(&[Scope::All]));
+    for (name, scopes) in SCOPES {
+        command = command.mut_subcommand(name, |subcommand| subcommand.args(flags(scopes)));
+    }
+    command
+}
+
+fn flags(scopes: &[Scope]) -> impl Iterator<Item = Arg> {
+    let used = SETTINGS.iter().filter(|setting| scopes.contains(&setting.scope));
+    used.map(|setting| {
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
+        Arg::new(setting.key)
+            .long(setting.key.replace('_', "-"))
+            .global(true)
+            .value_name("VALUE")
+            .help(format!("{} [env: {}]{default}", setting.help, setting.env))
+            .help_heading("Settings")
+            .hide_short_help(setting.scope == Scope::Server)
+    })
+}
+
+/// Returns the settings that the command line states, by key.
+fn stated_settings(matches: &ArgMatches) -> BTreeMap<String, String> {
+    let mut innermost = matches;
+    while let Some((_, inner)) = innermost.subcommand() {
+        innermost = inner; // global flags are handed down to it
+    }
+    let stated = |key: &str| innermost.try_get_one::<String>(key).ok().flatten().cloned();
+    SETTINGS.iter().filter_map(|setting| Some((setting.key.to_owned(), stated(setting.key)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_states_which_settings_it_uses() {
+        for subcommand in Cli::command().get_subcommands() {
+            assert!(SCOPES.iter().any(|(name, _)| *name == subcommand.get_name()), "{}", subcommand.get_name());
+        }
+    }
+
+    #[test]
+    fn flag_of_a_nested_command_is_a_stated_setting() {
+        let line = ["facematch", "gallery", "list", "--endpoint", "http://h:1", "--log-format", "json"];
+        let stated = stated_settings(&command().try_get_matches_from(line).expect("a command line"));
+        assert_eq!(stated.get("endpoint").map(String::as_str), Some("http://h:1"));
+        assert_eq!(stated.get("log_format").map(String::as_str), Some("json"));
+        assert_eq!(stated.len(), 2);
+    }
+}

@@ -1,0 +1,399 @@
+//! Settings: defaults < file < environment < flags → one checked [`Config`]. Nothing else reads the environment.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::decode::PhotoLimits;
+use crate::model::PackSource;
+
+/// Who uses a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every command.
+    All,
+    /// Commands that run models: `serve`, `detect`, `verify`.
+    Model,
+    /// `serve`.
+    Server,
+    /// Commands that talk to a server.
+    Client,
+}
+
+/// One setting: its key in the file; the flag is the key with dashes.
+#[derive(Debug)]
+pub struct Setting {
+    /// Key in the file.
+    pub key: &'static str,
+    /// Environment variable.
+    pub env: &'static str,
+    /// Default; empty where there is none.
+    pub default: &'static str,
+    /// Who uses it.
+    pub scope: Scope,
+    /// One line for people.
+    pub help: &'static str,
+}
+
+const fn setting(
+    key: &'static str,
+    env: &'static str,
+    default: &'static str,
+    scope: Scope,
+    help: &'static str,
+) -> Setting {
+    Setting { key, env, default, scope, help }
+}
+
+/// Every setting there is.
+pub const SETTINGS: [Setting; 18] = [
+    setting("pack", "FACEMATCH_PACK", "", Scope::Model, "Folder of the model pack"),
+    setting(
+        "pack_files",
+        "FACEMATCH_PACK_FILES",
+        "",
+        Scope::Model,
+        "Folder of the pack's model files, where they are not in the pack's own",
+    ),
+    setting(
+        "runtime_library",
+        "ORT_DYLIB_PATH",
+        "",
+        Scope::Model,
+        "The ONNX Runtime library; else it is looked for next to the program and in .runtime",
+    ),
+    setting("photo_bytes_max", "FACEMATCH_PHOTO_BYTES_MAX", "20971520", Scope::Model, "Largest photo, in bytes"),
+    setting("photo_pixels_max", "FACEMATCH_PHOTO_PIXELS_MAX", "67108864", Scope::Model, "Most pixels of a photo"),
+    setting(
+        "photo_side_max_px",
+        "FACEMATCH_PHOTO_SIDE_MAX_PX",
+        "16384",
+        Scope::Model,
+        "Longest side of a photo, in pixels",
+    ),
+    setting(
+        "listen",
+        "FACEMATCH_LISTEN",
+        "127.0.0.1:50051",
+        Scope::Server,
+        "Address to listen on; port 0 takes a free one",
+    ),
+    setting("data", "FACEMATCH_DATA", "facematch-data", Scope::Server, "Folder of the store; made where there is none"),
+    setting(
+        "workers",
+        "FACEMATCH_WORKERS",
+        "0",
+        Scope::Server,
+        "Threads that turn photos into templates; 0 is one a core",
+    ),
+    setting(
+        "queue_max",
+        "FACEMATCH_QUEUE_MAX",
+        "64",
+        Scope::Server,
+        "Calls that may wait for a worker; the next is refused",
+    ),
+    setting("calls_max", "FACEMATCH_CALLS_MAX", "256", Scope::Server, "Calls in at a time; the next is refused"),
+    setting(
+        "in_flight_bytes_max",
+        "FACEMATCH_IN_FLIGHT_BYTES_MAX",
+        "536870912",
+        Scope::Server,
+        "Bytes of all calls' messages at a time",
+    ),
+    setting("message_bytes_max", "FACEMATCH_MESSAGE_BYTES_MAX", "67108864", Scope::Server, "Largest message, in bytes"),
+    setting(
+        "call_time_max_ms",
+        "FACEMATCH_CALL_TIME_MAX_MS",
+        "60000",
+        Scope::Server,
+        "Longest time of a call, in milliseconds",
+    ),
+    setting(
+        "drain_time_max_ms",
+        "FACEMATCH_DRAIN_TIME_MAX_MS",
+        "30000",
+        Scope::Server,
+        "Longest wait for calls that are in when stopping, in milliseconds",
+    ),
+    setting(
+        "log",
+        "FACEMATCH_LOG",
+        "",
+        Scope::All,
+        "What to log to stderr, such as info or facematch=debug [serve: info, else warn]",
+    ),
+    setting("log_format", "FACEMATCH_LOG_FORMAT", "text", Scope::All, "text or json"),
+    setting("endpoint", "FACEMATCH_ENDPOINT", "http://127.0.0.1:50051", Scope::Client, "The server"),
+];
+
+/// Environment variable that names the file; `facematch.toml` in the working folder is read where it exists.
+pub const FILE_ENV: &str = "FACEMATCH_CONFIG";
+const FILE_DEFAULT: &str = "facematch.toml";
+
+/// Limits of the limits: what a machine can hold, and what keeps one setting in step with another.
+const WORKERS_MAX: usize = 1_024;
+const QUEUE_LIMIT: usize = 100_000;
+const MESSAGE_BYTES_LIMIT: usize = 1 << 30;
+const TIME_LIMIT_MS: u64 = 24 * 3_600 * 1_000;
+
+/// Checked settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pack: Option<PathBuf>,
+    pack_files: Option<PathBuf>,
+    runtime_library: Option<PathBuf>,
+    /// What a photo may cost.
+    pub photo: PhotoLimits,
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Folder of the store.
+    pub data: PathBuf,
+    /// Threads that turn photos into templates.
+    pub workers: usize,
+    /// Calls that may wait for a worker.
+    pub queue_max: usize,
+    /// Calls in at a time.
+    pub calls_max: usize,
+    /// Bytes of all calls' messages at a time.
+    pub in_flight_bytes_max: usize,
+    /// Largest message.
+    pub message_bytes_max: usize,
+    /// Longest time of a call.
+    pub call_time_max: Duration,
+    /// Longest wait for calls that are in when stopping.
+    pub drain_time_max: Duration,
+    /// What to log; `None` is the command's default.
+    pub log: Option<String>,
+    /// Whether logs are JSON lines.
+    pub log_json: bool,
+    /// The server that clients talk to.
+    pub endpoint: String,
+}
+
+/// What is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Everything that is wrong, one line each.
+    #[error("{}", .0.join("\n"))]
+    Invalid(Vec<String>),
+    /// A model is needed and none is named.
+    #[error("no model pack: name its folder with --pack or FACEMATCH_PACK")]
+    NoPack,
+}
+
+impl Config {
+    /// Puts the settings together and checks them.
+    ///
+    /// `flags` holds what the command line states, by key; `file` is the file it names.
+    ///
+    /// *Errors*: [`ConfigError::Invalid`] with every fault, not only the first.
+    pub fn load(flags: &BTreeMap<String, String>, file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_from(flags, file, |name| std::env::var(name).ok())
+    }
+
+    fn load_from(
+        flags: &BTreeMap<String, String>,
+        file: Option<&Path>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let from_file = read_file(file, &environment, &mut faults);
+        let mut values = Values { stated: BTreeMap::new(), faults };
+        for setting in &SETTINGS {
+            let (value, origin) = if let Some(value) = flags.get(setting.key) {
+                (value.clone(), format!("--{}", setting.key.replace('_', "-")))
+            } else if let Some(value) = environment(setting.env).filter(|value| !value.is_empty()) {
+                (value, setting.env.to_owned())
+            } else if let Some(value) = from_file.get(setting.key) {
+                (value.clone(), format!("{} in the file", setting.key))
+            } else {
+                (setting.default.to_owned(), setting.key.to_owned())
+            };
+            values.stated.insert(setting.key, (value, origin));
+        }
+        let config = values.config();
+        values.check_together(&config);
+        if values.faults.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(values.faults)) }
+    }
+
+    /// Returns where the model pack is.
+    ///
+    /// *Errors*: [`ConfigError::NoPack`].
+    pub fn pack_source(&self) -> Result<PackSource, ConfigError> {
+        Ok(PackSource {
+            folder: self.pack.clone().ok_or(ConfigError::NoPack)?,
+            files: self.pack_files.clone(),
+            runtime_library: self.runtime_library.clone(),
+        })
+    }
+}
+
+/// Stated values with their origin, and the faults found so far.
+struct Values {
+    stated: BTreeMap<&'static str, (String, String)>,
+    faults: Vec<String>,
+}
+
+impl Values {
+    fn config(&mut self) -> Config {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = self.number("workers", 0, WORKERS_MAX);
+        Config {
+            pack: self.path("pack"),
+            pack_files: self.path("pack_files"),
+            runtime_library: self.path("runtime_library"),
+            photo: PhotoLimits {
+                bytes_max: self.number("photo_bytes_max", 1, MESSAGE_BYTES_LIMIT),
+                pixels_max: self.number("photo_pixels_max", 1, 1 << 30),
+                side_max_px: self.number("photo_side_max_px", 1, 65_535),
+            },
+            listen: self.parse("listen", "an address such as 127.0.0.1:50051", SocketAddr::from(([127, 0, 0, 1], 0))),
+            data: self.path("data").unwrap_or_default(),
+            workers: if workers == 0 { cores } else { workers },
+            queue_max: self.number("queue_max", 1, QUEUE_LIMIT),
+            calls_max: self.number("calls_max", 1, QUEUE_LIMIT),
+            in_flight_bytes_max: self.number("in_flight_bytes_max", 1, usize::MAX),
+            message_bytes_max: self.number("message_bytes_max", 1, MESSAGE_BYTES_LIMIT),
+            call_time_max: Duration::from_millis(self.number("call_time_max_ms", 1, TIME_LIMIT_MS)),
+            drain_time_max: Duration::from_millis(self.number("drain_time_max_ms", 0, TIME_LIMIT_MS)),
+            log: Some(self.text("log")).filter(|filter| !filter.is_empty()),
+            log_json: self.log_json(),
+            endpoint: self.text("endpoint"),
+        }
+    }
+
+    fn check_together(&mut self, config: &Config) {
+        if config.message_bytes_max < config.photo.bytes_max {
+            self.faults.push("message_bytes_max must be at least photo_bytes_max: a photo comes in a message".into());
+        }
+        if config.in_flight_bytes_max < config.message_bytes_max {
+            self.faults
+                .push("in_flight_bytes_max must be at least message_bytes_max, or no large message gets in".into());
+        }
+        if let Some(filter) = &config.log
+            && tracing_subscriber::EnvFilter::try_new(filter).is_err()
+        {
+            self.faults.push(format!("log must be a level or a list of target=level, found {filter:?}"));
+        }
+    }
+
+    fn text(&self, key: &str) -> String {
+        self.stated.get(key).map_or_else(String::new, |(value, _)| value.clone())
+    }
+
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        Some(self.text(key)).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
+    fn log_json(&mut self) -> bool {
+        let format = self.text("log_format");
+        if format != "text" && format != "json" {
+            self.faults.push(format!("log_format must be text or json, found {format:?}"));
+        }
+        format == "json"
+    }
+
+    fn parse<T: FromStr>(&mut self, key: &str, expected: &str, otherwise: T) -> T {
+        let (value, origin) = self.stated.get(key).cloned().unwrap_or_default();
+        value.parse().unwrap_or_else(|_| {
+            self.faults.push(format!("{origin} must be {expected}, found {value:?}"));
+            otherwise
+        })
+    }
+
+    fn number<T: FromStr + PartialOrd + Copy + std::fmt::Display>(&mut self, key: &str, min: T, max: T) -> T {
+        let number = self.parse(key, "a whole number", min);
+        if !(min..=max).contains(&number) {
+            self.faults.push(format!("{key} must be from {min} to {max}, found {number}"));
+        }
+        number
+    }
+}
+
+/// Reads the file; what is wrong with it is added to the faults.
+fn read_file(
+    stated: Option<&Path>,
+    environment: &impl Fn(&str) -> Option<String>,
+    faults: &mut Vec<String>,
+) -> BTreeMap<String, String> {
+    let named = stated.map(Path::to_path_buf).or_else(|| environment(FILE_ENV).map(PathBuf::from));
+    let path = named.clone().unwrap_or_else(|| PathBuf::from(FILE_DEFAULT));
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return BTreeMap::new(),
+        Err(error) => {
+            faults.push(format!("cannot read {}: {error}", path.display()));
+            return BTreeMap::new();
+        }
+    };
+    let table: toml::Table = match toml::from_str(&text) {
+        Ok(table) => table,
+        Err(error) => {
+            faults.push(format!("{}: {}", path.display(), error.message()));
+            return BTreeMap::new();
+        }
+    };
+    let mut values = BTreeMap::new();
+    for (key, value) in table {
+        let known = SETTINGS.iter().any(|setting| setting.key == key);
+        match value {
+            toml::Value::String(text) if known => drop(values.insert(key, text)),
+            toml::Value::Integer(number) if known => drop(values.insert(key, number.to_string())),
+            _ if known => faults.push(format!("{}: {key} must be a string or a whole number", path.display())),
+            _ => faults.push(format!("{}: there is no setting {key:?}", path.display())),
+        }
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(flags: &[(&str, &str)], environment: &[(&str, &str)], file: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("facematch.toml");
+        std::fs::write(&path, file).expect("a file");
+        let flags = flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let look_up =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Config::load_from(&flags, Some(&path), look_up)
+    }
+
+    #[test]
+    fn every_fault_is_reported_in_one_run() {
+        let environment = [("FACEMATCH_LISTEN", "nowhere"), ("FACEMATCH_LOG_FORMAT", "xml")];
+        let file = "queue_max = 0\ncalls = 5\nworkers = 1.5\nmessage_bytes_max = 1000";
+        let error = load(&[("call_time_max_ms", "soon")], &environment, file).expect_err("faults").to_string();
+        for part in [
+            "FACEMATCH_LISTEN must be an address such as 127.0.0.1:50051, found \"nowhere\"",
+            "log_format must be text or json, found \"xml\"",
+            "--call-time-max-ms must be a whole number, found \"soon\"",
+            "queue_max must be from 1 to 100000, found 0",
+            "there is no setting \"calls\"",
+            "workers must be a string or a whole number",
+            "message_bytes_max must be at least photo_bytes_max",
+        ] {
+            assert!(error.contains(part), "{part:?} is not in:\n{error}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_defaults() {
+        let file = "data = \"from-file\"\nqueue_max = 7\ncalls_max = 8";
+        let environment = [("FACEMATCH_QUEUE_MAX", "9"), ("FACEMATCH_CALLS_MAX", "10")];
+        let config = load(&[("calls_max", "11")], &environment, file).expect("a config");
+        assert_eq!(config.data, Path::new("from-file"));
+        assert_eq!((config.queue_max, config.calls_max), (9, 11));
+        assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
+        assert!(matches!(config.pack_source(), Err(ConfigError::NoPack)));
+    }
+
+    #[test]
+    fn defaults_are_the_documented_photo_limits() {
+        assert_eq!(load(&[], &[], "").expect("a config").photo, PhotoLimits::default());
+    }
+}

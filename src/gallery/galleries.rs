@@ -1,0 +1,376 @@
+//! The seam: everything the rest of the engine asks of galleries.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::index::{Delta, GalleryIndex, Indexes};
+use super::record::now;
+use super::store::{Store, StoredGallery, Write};
+use super::types::{
+    Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, PersonDetails,
+    SearchOutcome, SearchPolicy, StoreError,
+};
+use super::writer::{Change, Writer};
+use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+use crate::biometrics::score::Threshold;
+use crate::biometrics::template::Template;
+use crate::error::{Entity, Error};
+
+/// A page of a list, and whether more follows.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// In order of id.
+    pub items: Vec<T>,
+    /// Whether there is a next page.
+    pub more: bool,
+}
+
+/// Which settings of a gallery to change; `None` leaves one as it is.
+#[derive(Clone, Debug, Default)]
+pub struct GalleryChange {
+    /// Free text.
+    pub display_name: Option<String>,
+    /// How it is searched.
+    pub search_policy: Option<SearchPolicy>,
+    /// How clear of a runner-up a match must be.
+    pub ambiguity_margin: Option<AmbiguityMargin>,
+    /// Its own identification threshold; `Some(None)` takes it away.
+    pub identification: Option<Option<Threshold>>,
+}
+
+/// Which details of an identity to change; `None` leaves one as it is.
+#[derive(Clone, Default)]
+pub struct IdentityChange {
+    /// Free text.
+    pub display_name: Option<String>,
+    /// Replaces all metadata.
+    pub metadata: Option<std::collections::BTreeMap<String, super::MetadataValue>>,
+}
+
+/// What to enrol.
+pub struct Enrollment {
+    /// Who.
+    pub identity: IdentityId,
+    /// What to keep of the person; of one who exists, what is stated replaces what is kept.
+    pub change: IdentityChange,
+    /// At least one, unless the identity exists. Ids that the identity has already are passed over.
+    pub templates: Vec<EnrolledTemplate>,
+    /// What to do where the identity exists.
+    pub if_exists: IfExists,
+}
+
+/// All galleries of a data folder.
+pub struct Galleries {
+    store: Arc<Store>,
+    indexes: Arc<Indexes>,
+    writer: Writer,
+}
+
+impl Galleries {
+    /// Opens or makes the store in a folder and builds the indexes.
+    ///
+    /// A damaged identity is logged, counted ([`GalleryCounts::damaged_identities`]) and not searched; a damaged gallery
+    /// record is an error, since nothing tells which identities were its own.
+    ///
+    /// *Errors*: [`StoreError`]. *Cost*: reads every record. Blocks.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let store = Store::open(folder)?;
+        let unopenable =
+            |error: Error| StoreError::Unopenable { folder: folder.to_path_buf(), source: Box::new(error) };
+        let indexes = Indexes::default();
+        for entry in store.galleries() {
+            let (id, stored) = entry.map_err(unopenable)?;
+            let stored = stored.map_err(|_| StoreError::DamagedGallery(id))?;
+            indexes.insert(build_index(&store, &stored).map_err(unopenable)?);
+        }
+        let sequence = store.sequence().map_err(unopenable)?;
+        let (store, indexes) = (Arc::new(store), Arc::new(indexes));
+        let writer = Writer::start(Arc::clone(&store), Arc::clone(&indexes), sequence)?;
+        Ok(Self { store, indexes, writer })
+    }
+
+    /// Tells whether writes are taken: not after a failed flush.
+    pub fn is_writable(&self) -> bool {
+        self.writer.is_running()
+    }
+
+    /// Finishes the queued writes; later ones are refused. Blocks.
+    pub fn close(&self) {
+        self.writer.stop();
+    }
+
+    /// Makes an empty gallery.
+    ///
+    /// *Errors*: [`Error::AlreadyExists`].
+    pub async fn create_gallery(
+        &self,
+        id: GalleryId,
+        settings: GallerySettings,
+        pack_id: PackId,
+        dimension: usize,
+    ) -> Result<Gallery, Error> {
+        let change = move |change: &mut Change<'_>| {
+            if change.store.gallery(&id)?.is_some() {
+                return Err(Error::AlreadyExists(Entity::Gallery));
+            }
+            let time = now();
+            let gallery = Gallery { id, settings, pack_id, dimension, created: time, updated: time };
+            set_gallery(change, StoredGallery { number: change.next_sequence(), gallery })
+        };
+        self.writer.run(change).await
+    }
+
+    /// Returns a gallery and how much it holds.
+    ///
+    /// *Errors*: [`Error::NotFound`].
+    pub fn gallery(&self, id: &GalleryId) -> Result<(Gallery, GalleryCounts), Error> {
+        self.indexes.gallery(id).ok_or(Error::NotFound(Entity::Gallery))
+    }
+
+    /// Returns up to `count` galleries after an id.
+    pub fn list_galleries(&self, after: Option<&GalleryId>, count: usize) -> Page<(Gallery, GalleryCounts)> {
+        let (items, more) = self.indexes.galleries_after(after, count);
+        Page { items, more }
+    }
+
+    /// Changes a gallery's settings.
+    ///
+    /// *Errors*: [`Error::NotFound`].
+    pub async fn update_gallery(&self, id: GalleryId, wanted: GalleryChange) -> Result<Gallery, Error> {
+        let change = move |change: &mut Change<'_>| {
+            let mut stored = find_gallery(change.store, &id)?;
+            let settings = &mut stored.gallery.settings;
+            set(&mut settings.display_name, wanted.display_name);
+            set(&mut settings.search_policy, wanted.search_policy);
+            set(&mut settings.ambiguity_margin, wanted.ambiguity_margin);
+            set(&mut settings.identification, wanted.identification);
+            stored.gallery.updated = now();
+            set_gallery(change, stored)
+        };
+        self.writer.run(change).await
+    }
+
+    /// Deletes a gallery; `force` also one that holds identities.
+    ///
+    /// *Errors*: [`Error::NotFound`]; [`Error::GalleryNotEmpty`].
+    pub async fn delete_gallery(&self, id: GalleryId, force: bool) -> Result<Deletion, Error> {
+        let indexes = Arc::clone(&self.indexes);
+        let change = move |change: &mut Change<'_>| {
+            let stored = find_gallery(change.store, &id)?;
+            let is_empty = change.store.identities_after(&stored, None).next().is_none();
+            if !is_empty && !force {
+                let identities = indexes.gallery(&id).map_or(1, |(_, counts)| counts.identities.max(1));
+                return Err(Error::GalleryNotEmpty { identities });
+            }
+            let mut write = Write::default();
+            write.remove_gallery(&stored);
+            Ok(Deletion { sequence: change.apply(write, Delta::GalleryDropped(id))?, time: now() })
+        };
+        self.writer.run(change).await
+    }
+
+    /// Enrols an identity or adds templates to one. Returns the identity and whether it is new.
+    ///
+    /// *Errors*: [`Error::NotFound`] without the gallery; [`Error::PackMismatch`]; [`Error::AlreadyExists`];
+    /// [`Error::TooManyTemplates`].
+    pub async fn enroll(&self, gallery: GalleryId, enrollment: Enrollment) -> Result<(Identity, bool), Error> {
+        self.writer.run(move |change| enroll(change, &gallery, enrollment)).await
+    }
+
+    /// Returns an identity.
+    ///
+    /// *Errors*: [`Error::NotFound`]; [`Error::DataLoss`] where its record is damaged.
+    pub fn identity(&self, gallery: &GalleryId, id: &IdentityId) -> Result<Identity, Error> {
+        find_identity(&self.store, &find_gallery(&self.store, gallery)?, id)
+    }
+
+    /// Tells whether an identity exists.
+    ///
+    /// *Errors*: [`Error::NotFound`] without the gallery.
+    pub fn contains(&self, gallery: &GalleryId, id: &IdentityId) -> Result<bool, Error> {
+        self.store.contains(&find_gallery(&self.store, gallery)?, id)
+    }
+
+    /// Returns up to `count` identities after an id.
+    ///
+    /// *Errors*: [`Error::NotFound`] without the gallery; [`Error::DataLoss`] where a record is damaged.
+    pub fn list_identities(
+        &self,
+        gallery: &GalleryId,
+        after: Option<&IdentityId>,
+        count: usize,
+    ) -> Result<Page<Identity>, Error> {
+        let stored = find_gallery(&self.store, gallery)?;
+        let mut following = self.store.identities_after(&stored, after);
+        let items = following.by_ref().take(count).map(|entry| entry?.1).collect::<Result<_, Error>>()?;
+        Ok(Page { items, more: following.next().is_some() })
+    }
+
+    /// Changes an identity's details.
+    ///
+    /// *Errors*: [`Error::NotFound`]; [`Error::DataLoss`].
+    pub async fn update_identity(
+        &self,
+        gallery: GalleryId,
+        id: IdentityId,
+        wanted: IdentityChange,
+    ) -> Result<Identity, Error> {
+        let change = move |change: &mut Change<'_>| {
+            let stored = find_gallery(change.store, &gallery)?;
+            let mut identity = find_identity(change.store, &stored, &id)?;
+            wanted.apply_to(&mut identity.details);
+            identity.updated = now();
+            set_identity(change, &stored, identity)
+        };
+        self.writer.run(change).await
+    }
+
+    /// Deletes an identity and its templates; a damaged one too.
+    ///
+    /// *Errors*: [`Error::NotFound`].
+    pub async fn delete_identity(&self, gallery: GalleryId, id: IdentityId) -> Result<Deletion, Error> {
+        let change = move |change: &mut Change<'_>| {
+            let stored = find_gallery(change.store, &gallery)?;
+            if !change.store.contains(&stored, &id)? {
+                return Err(Error::NotFound(Entity::Identity));
+            }
+            let mut write = Write::default();
+            write.remove_identity(stored.number, &id);
+            Ok(Deletion { sequence: change.apply(write, Delta::IdentityDropped(gallery, id))?, time: now() })
+        };
+        self.writer.run(change).await
+    }
+
+    /// Deletes one template of several.
+    ///
+    /// *Errors*: [`Error::NotFound`]; [`Error::LastTemplate`]; [`Error::DataLoss`].
+    pub async fn delete_template(
+        &self,
+        gallery: GalleryId,
+        identity: IdentityId,
+        template: TemplateId,
+    ) -> Result<Deletion, Error> {
+        let change = move |change: &mut Change<'_>| {
+            let stored = find_gallery(change.store, &gallery)?;
+            let mut identity = find_identity(change.store, &stored, &identity)?;
+            let before = identity.templates.len();
+            identity.templates.retain(|enrolled| enrolled.id != template);
+            if identity.templates.len() == before {
+                return Err(Error::NotFound(Entity::Template));
+            }
+            if identity.templates.is_empty() {
+                return Err(Error::LastTemplate);
+            }
+            identity.updated = now();
+            let mut write = Write::default();
+            write.set_identity(stored.number, &identity);
+            let delta = Delta::IdentitySet(gallery, Box::new(identity));
+            Ok(Deletion { sequence: change.apply(write, delta)?, time: now() })
+        };
+        self.writer.run(change).await
+    }
+
+    /// Ranks the identities of a gallery: the best `capacity`, ties by id. `exact` scores every template whatever the
+    /// gallery's policy. Blocks for as long as the search takes.
+    ///
+    /// *Errors*: [`Error::NotFound`]; [`Error::PackMismatch`].
+    pub fn search(
+        &self,
+        gallery: &GalleryId,
+        probe: &Template,
+        capacity: usize,
+        exact: bool,
+    ) -> Result<SearchOutcome, Error> {
+        self.indexes.search(gallery, probe, capacity, exact)
+    }
+}
+
+impl IdentityChange {
+    fn apply_to(self, details: &mut PersonDetails) {
+        set(&mut details.display_name, self.display_name);
+        set(&mut details.metadata, self.metadata);
+    }
+}
+
+fn build_index(store: &Store, stored: &StoredGallery) -> Result<GalleryIndex, Error> {
+    let mut index = GalleryIndex::new(stored.gallery.clone());
+    let mut damaged = 0;
+    for entry in store.identities_after(stored, None) {
+        let (id, identity) = entry?;
+        match identity {
+            Ok(identity) => index.set_identity(&identity),
+            Err(_) => {
+                index.set_damaged(id);
+                damaged += 1;
+            }
+        }
+    }
+    if damaged > 0 {
+        tracing::error!(damaged, "identities with damaged records are not searched; enrol them again or restore");
+    }
+    Ok(index)
+}
+
+fn enroll(change: &mut Change<'_>, gallery: &GalleryId, enrollment: Enrollment) -> Result<(Identity, bool), Error> {
+    let stored = find_gallery(change.store, gallery)?;
+    for enrolled in &enrollment.templates {
+        enrolled.template.check_fits(&stored.gallery.pack_id, stored.gallery.dimension)?;
+    }
+    let existing = change.store.identity(&stored, &enrollment.identity)?;
+    if existing.is_some() && enrollment.if_exists == IfExists::Refuse {
+        return Err(Error::AlreadyExists(Entity::Identity));
+    }
+    let created = existing.is_none();
+    let time = now();
+    let mut identity = existing.unwrap_or_else(|| Identity {
+        id: enrollment.identity,
+        details: PersonDetails::default(),
+        templates: Vec::new(),
+        created: time,
+        updated: time,
+    });
+    enrollment.change.apply_to(&mut identity.details);
+    for enrolled in enrollment.templates {
+        if !identity.templates.iter().any(|known| known.id == enrolled.id) {
+            identity.templates.push(enrolled);
+        }
+    }
+    let found = identity.templates.len();
+    if found > Identity::TEMPLATES_MAX {
+        return Err(Error::TooManyTemplates { found, limit: Identity::TEMPLATES_MAX });
+    }
+    if found == 0 {
+        return Err(Error::bad_field("samples", "at least one that gives a template"));
+    }
+    identity.updated = time;
+    Ok((set_identity(change, &stored, identity)?, created))
+}
+
+fn set_gallery(change: &mut Change<'_>, stored: StoredGallery) -> Result<Gallery, Error> {
+    let mut write = Write::default();
+    write.set_gallery(&stored);
+    change.apply(write, Delta::GallerySet(stored.gallery.clone()))?;
+    Ok(stored.gallery)
+}
+
+fn set_identity(change: &mut Change<'_>, stored: &StoredGallery, identity: Identity) -> Result<Identity, Error> {
+    let mut write = Write::default();
+    write.set_identity(stored.number, &identity);
+    change.apply(write, Delta::IdentitySet(stored.gallery.id.clone(), Box::new(identity.clone())))?;
+    Ok(identity)
+}
+
+fn find_gallery(store: &Store, id: &GalleryId) -> Result<StoredGallery, Error> {
+    store.gallery(id)?.ok_or(Error::NotFound(Entity::Gallery))
+}
+
+fn find_identity(store: &Store, stored: &StoredGallery, id: &IdentityId) -> Result<Identity, Error> {
+    store.identity(stored, id)?.ok_or(Error::NotFound(Entity::Identity))
+}
+
+fn set<T>(field: &mut T, wanted: Option<T>) {
+    if let Some(value) = wanted {
+        *field = value;
+    }
+}

@@ -1,0 +1,360 @@
+//! Records as bytes: magic, version, checksum, message. The decoder never panics and never trusts.
+//!
+//! ```text
+//! "FMR" | version (1 byte) | CRC-32 of key and message (4 bytes, little endian) | message (protobuf)
+//! ```
+//! The checksum covers the key, so that a record found under another key is damaged too.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost::Message;
+
+use super::types::{EnrolledTemplate, Gallery, GallerySettings, Identity, MetadataValue, PersonDetails, SearchPolicy};
+use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::face::{Face, Landmarks, Point, Rectangle};
+use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+use crate::biometrics::score::Threshold;
+use crate::biometrics::template::Template;
+use crate::error::Error;
+
+const MAGIC: &[u8; 3] = b"FMR";
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 8;
+
+#[derive(Message)]
+pub(super) struct GalleryRecord {
+    /// Number of the gallery's identities' key range: never used again, so that a gallery made anew under an old id
+    /// does not see what is left of its predecessor.
+    #[prost(fixed64, tag = "1")]
+    pub number: u64,
+    #[prost(string, tag = "2")]
+    display_name: String,
+    #[prost(bool, tag = "3")]
+    graph: bool,
+    #[prost(float, tag = "4")]
+    ambiguity_margin: f32,
+    #[prost(float, optional, tag = "5")]
+    identification_cosine: Option<f32>,
+    #[prost(string, tag = "6")]
+    pack_id: String,
+    #[prost(uint32, tag = "7")]
+    dimension: u32,
+    #[prost(uint64, tag = "8")]
+    created_micros: u64,
+    #[prost(uint64, tag = "9")]
+    updated_micros: u64,
+}
+
+#[derive(Message)]
+struct IdentityRecord {
+    #[prost(string, tag = "1")]
+    display_name: String,
+    #[prost(btree_map = "string, message", tag = "2")]
+    metadata: BTreeMap<String, ValueRecord>,
+    /// One pack an identity: a gallery holds templates of one pack only.
+    #[prost(string, tag = "3")]
+    pack_id: String,
+    #[prost(message, repeated, tag = "4")]
+    templates: Vec<TemplateRecord>,
+    #[prost(uint64, tag = "5")]
+    created_micros: u64,
+    #[prost(uint64, tag = "6")]
+    updated_micros: u64,
+}
+
+#[derive(Message)]
+struct TemplateRecord {
+    #[prost(string, tag = "1")]
+    id: String,
+    /// f32, little endian.
+    #[prost(bytes = "vec", tag = "2")]
+    values: Vec<u8>,
+    /// Box (4), detection score, landmarks (10); empty for an enrolled embedding.
+    #[prost(float, repeated, tag = "3")]
+    face: Vec<f32>,
+    #[prost(uint64, tag = "4")]
+    created_micros: u64,
+}
+
+#[derive(PartialEq, Message)]
+struct ValueRecord {
+    #[prost(oneof = "Value", tags = "1, 2, 3, 4")]
+    value: Option<Value>,
+}
+
+#[derive(PartialEq, prost::Oneof)]
+enum Value {
+    #[prost(string, tag = "1")]
+    Text(String),
+    #[prost(double, tag = "2")]
+    Number(f64),
+    #[prost(bool, tag = "3")]
+    Flag(bool),
+    #[prost(message, tag = "4")]
+    Time(TimeRecord),
+}
+
+#[derive(PartialEq, Message)]
+struct TimeRecord {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+/// Frames a message for its key.
+pub(super) fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
+    let body = message.encode_to_vec();
+    let mut record = Vec::with_capacity(HEADER_BYTES + body.len());
+    record.extend_from_slice(MAGIC);
+    record.push(VERSION);
+    record.extend_from_slice(&checksum(key, &body).to_le_bytes());
+    record.extend_from_slice(&body);
+    record
+}
+
+/// Opens a record. *Errors*: [`Error::DataLoss`] where anything about it is wrong.
+pub(super) fn unseal<M: Message + Default>(key: &[u8], record: &[u8]) -> Result<M, Error> {
+    let (header, body) = record.split_first_chunk::<HEADER_BYTES>().ok_or(Error::DataLoss("it is too short"))?;
+    let [m0, m1, m2, version, c0, c1, c2, c3] = *header;
+    if [m0, m1, m2] != *MAGIC {
+        return Err(Error::DataLoss("it does not begin as a record"));
+    }
+    if version != VERSION {
+        return Err(Error::DataLoss("it is of another version"));
+    }
+    if u32::from_le_bytes([c0, c1, c2, c3]) != checksum(key, body) {
+        return Err(Error::DataLoss("its checksum is wrong"));
+    }
+    M::decode(body).map_err(|_| Error::DataLoss("its message cannot be decoded"))
+}
+
+fn checksum(key: &[u8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
+    let GallerySettings { display_name, search_policy, ambiguity_margin, identification } = &gallery.settings;
+    GalleryRecord {
+        number,
+        display_name: display_name.clone(),
+        graph: *search_policy == SearchPolicy::Graph,
+        ambiguity_margin: ambiguity_margin.cosine_difference(),
+        identification_cosine: identification.map(Threshold::cosine),
+        pack_id: gallery.pack_id.as_str().to_owned(),
+        dimension: u32::try_from(gallery.dimension).unwrap_or(u32::MAX),
+        created_micros: micros(gallery.created),
+        updated_micros: micros(gallery.updated),
+    }
+}
+
+/// *Errors*: [`Error::DataLoss`] where a value is not one that was ever written.
+pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, Error> {
+    let read = || -> Result<Gallery, Error> {
+        let cosine = |cosine| Threshold::from_cosine("identification_cosine", cosine);
+        let settings = GallerySettings {
+            display_name: record.display_name.clone(),
+            search_policy: if record.graph { SearchPolicy::Graph } else { SearchPolicy::Exact },
+            ambiguity_margin: AmbiguityMargin::new("ambiguity_margin", record.ambiguity_margin)?,
+            identification: record.identification_cosine.map(cosine).transpose()?,
+        };
+        Ok(Gallery {
+            id,
+            settings,
+            pack_id: PackId::parse(&record.pack_id)?,
+            dimension: record.dimension as usize,
+            created: time(record.created_micros),
+            updated: time(record.updated_micros),
+        })
+    };
+    read().map_err(|_| Error::DataLoss("a value is out of its range"))
+}
+
+pub(super) fn seal_identity(key: &[u8], identity: &Identity) -> Vec<u8> {
+    let templates = identity.templates.iter().map(|enrolled| TemplateRecord {
+        id: enrolled.id.as_str().to_owned(),
+        values: enrolled.template.values().iter().flat_map(|value| value.to_le_bytes()).collect(),
+        face: enrolled.face.as_ref().map(face_values).unwrap_or_default(),
+        created_micros: micros(enrolled.created),
+    });
+    let metadata = identity.details.metadata.iter().map(|(key, value)| (key.clone(), value_record(value)));
+    let pack_id = identity.templates.first().map_or("", |enrolled| enrolled.template.pack_id().as_str());
+    let record = IdentityRecord {
+        display_name: identity.details.display_name.clone(),
+        metadata: metadata.collect(),
+        pack_id: pack_id.to_owned(),
+        templates: templates.collect(),
+        created_micros: micros(identity.created),
+        updated_micros: micros(identity.updated),
+    };
+    seal(key, &record)
+}
+
+/// *Errors*: [`Error::DataLoss`].
+pub(super) fn unseal_identity(key: &[u8], id: IdentityId, record: &[u8], dimension: usize) -> Result<Identity, Error> {
+    let record: IdentityRecord = unseal(key, record)?;
+    let read = || -> Result<Identity, Error> {
+        let pack_id = PackId::parse(&record.pack_id)?;
+        let templates = record.templates.iter().map(|template| enrolled_template(template, &pack_id, dimension));
+        let metadata = record.metadata.into_iter().map(|(key, value)| Some((key, metadata_value(value)?)));
+        Ok(Identity {
+            id,
+            details: PersonDetails {
+                display_name: record.display_name,
+                metadata: metadata.collect::<Option<_>>().ok_or(Error::DataLoss("metadata without a value"))?,
+            },
+            templates: templates.collect::<Result<_, Error>>()?,
+            created: time(record.created_micros),
+            updated: time(record.updated_micros),
+        })
+    };
+    read().map_err(|_| Error::DataLoss("a value is out of its range"))
+}
+
+fn enrolled_template(record: &TemplateRecord, pack_id: &PackId, dimension: usize) -> Result<EnrolledTemplate, Error> {
+    let (chunks, rest) = record.values.as_chunks::<4>();
+    if chunks.len() != dimension || !rest.is_empty() {
+        return Err(Error::DataLoss("a template has another length"));
+    }
+    let values: Vec<f32> = chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    Ok(EnrolledTemplate {
+        id: TemplateId::parse(&record.id)?,
+        template: Template::from_unit_vector(&values, pack_id.clone())?,
+        face: face(&record.face),
+        created: time(record.created_micros),
+    })
+}
+
+fn face_values(face: &Face) -> Vec<f32> {
+    let Rectangle { x_min_px, y_min_px, x_max_px, y_max_px } = face.rectangle;
+    let mut values = vec![x_min_px, y_min_px, x_max_px, y_max_px, face.detection_score];
+    values.extend(face.landmarks.iter().flat_map(|point| [point.x_px, point.y_px]));
+    values
+}
+
+fn face(values: &[f32]) -> Option<Face> {
+    let (&[x_min_px, y_min_px, x_max_px, y_max_px, detection_score], points) = values.split_first_chunk::<5>()?;
+    let mut landmarks = Landmarks::default();
+    for (point, [x_px, y_px]) in landmarks.iter_mut().zip(points.as_chunks::<2>().0) {
+        *point = Point { x_px: *x_px, y_px: *y_px };
+    }
+    Some(Face { rectangle: Rectangle { x_min_px, y_min_px, x_max_px, y_max_px }, detection_score, landmarks })
+}
+
+fn value_record(value: &MetadataValue) -> ValueRecord {
+    let value = match value {
+        MetadataValue::Text(text) => Value::Text(text.clone()),
+        MetadataValue::Number(number) => Value::Number(*number),
+        MetadataValue::Flag(flag) => Value::Flag(*flag),
+        MetadataValue::Time { seconds, nanos } => Value::Time(TimeRecord { seconds: *seconds, nanos: *nanos }),
+    };
+    ValueRecord { value: Some(value) }
+}
+
+fn metadata_value(record: ValueRecord) -> Option<MetadataValue> {
+    Some(match record.value? {
+        Value::Text(text) => MetadataValue::Text(text),
+        Value::Number(number) => MetadataValue::Number(number),
+        Value::Flag(flag) => MetadataValue::Flag(flag),
+        Value::Time(TimeRecord { seconds, nanos }) => MetadataValue::Time { seconds, nanos },
+    })
+}
+
+/// The time now, as precisely as records keep it.
+pub(super) fn now() -> SystemTime {
+    time(micros(SystemTime::now()))
+}
+
+fn micros(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn time(micros: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_micros(micros)).unwrap_or(UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        let pack_id = PackId::from_digits("0a".repeat(16));
+        let template = Template::from_vector(&[3.0, 4.0, 0.0], pack_id).expect("a template");
+        let face = Face { rectangle: Rectangle::default(), detection_score: 0.7, landmarks: Landmarks::default() };
+        let created = time(1_700_000_000_123_456);
+        let metadata = [
+            ("a", MetadataValue::Text("x".into())),
+            ("b", MetadataValue::Number(1.5)),
+            ("c", MetadataValue::Flag(true)),
+            ("d", MetadataValue::Time { seconds: -5, nanos: 7 }),
+        ];
+        Identity {
+            id: IdentityId::parse("ann").expect("an id"),
+            details: PersonDetails {
+                display_name: "Ann".into(),
+                metadata: metadata.map(|(key, value)| (key.to_owned(), value)).into(),
+            },
+            templates: vec![
+                EnrolledTemplate {
+                    id: TemplateId::parse("1").expect("an id"),
+                    template: template.clone(),
+                    face: Some(face),
+                    created,
+                },
+                EnrolledTemplate { id: TemplateId::parse("2").expect("an id"), template, face: None, created },
+            ],
+            created,
+            updated: created,
+        }
+    }
+
+    #[test]
+    fn damaged_record_is_data_loss_wherever_the_damage_is() {
+        let identity = identity();
+        let sealed = seal_identity(b"key", &identity);
+        let open = |key: &[u8], bytes: &[u8]| unseal_identity(key, identity.id.clone(), bytes, 3);
+        for at in 0..sealed.len() {
+            for bit in [1, 0x80] {
+                let mut damaged = sealed.clone();
+                damaged[at] ^= bit;
+                assert!(matches!(open(b"key", &damaged), Err(Error::DataLoss(_))), "byte {at}");
+            }
+            assert!(matches!(open(b"key", &sealed[..at]), Err(Error::DataLoss(_))), "cut to {at}");
+        }
+        assert!(matches!(open(b"yek", &sealed), Err(Error::DataLoss(_))));
+        assert!(matches!(unseal_identity(b"key", identity.id.clone(), &sealed, 4), Err(Error::DataLoss(_))));
+    }
+
+    #[test]
+    fn record_comes_back_as_it_was() {
+        let identity = identity();
+        let sealed = seal_identity(b"key", &identity);
+        let back = unseal_identity(b"key", identity.id.clone(), &sealed, 3).expect("whole");
+        assert!(back == identity);
+    }
+
+    #[test]
+    fn gallery_record_comes_back_as_it_was() {
+        let gallery = Gallery {
+            id: GalleryId::parse("staff").expect("an id"),
+            settings: GallerySettings {
+                display_name: "Staff".into(),
+                search_policy: SearchPolicy::Graph,
+                ambiguity_margin: AmbiguityMargin::new("m", 0.1).expect("a margin"),
+                identification: Some(Threshold::from_cosine("t", 0.4).expect("a threshold")),
+            },
+            pack_id: PackId::from_digits("0a".repeat(16)),
+            dimension: 512,
+            created: time(5),
+            updated: time(6),
+        };
+        let sealed = seal(b"k", &gallery_record(7, &gallery));
+        let record: GalleryRecord = unseal(b"k", &sealed).expect("whole");
+        assert_eq!(record.number, 7);
+        assert_eq!(super::gallery(gallery.id.clone(), &record).expect("whole"), gallery);
+    }
+}

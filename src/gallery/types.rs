@@ -1,0 +1,236 @@
+//! What galleries hold.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use super::ranking::Ranked;
+use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::face::Face;
+use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+use crate::biometrics::score::Threshold;
+use crate::biometrics::template::Template;
+use crate::error::Error;
+
+/// How a gallery is searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SearchPolicy {
+    /// Every template is scored: nobody is missed.
+    #[default]
+    Exact,
+    /// An HNSW graph proposes candidates, which are scored exactly. May miss a mate.
+    Graph,
+}
+
+/// A gallery's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GallerySettings {
+    /// Free text.
+    pub display_name: String,
+    /// How it is searched.
+    pub search_policy: SearchPolicy,
+    /// How clear of a runner-up a match must be.
+    pub ambiguity_margin: AmbiguityMargin,
+    /// Its own identification threshold; `None` is the pack's.
+    pub identification: Option<Threshold>,
+}
+
+/// A gallery.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gallery {
+    /// Its id.
+    pub id: GalleryId,
+    /// Its settings.
+    pub settings: GallerySettings,
+    /// The pack whose templates it holds.
+    pub pack_id: PackId,
+    /// Length of its templates.
+    pub dimension: usize,
+    /// When it was made.
+    pub created: SystemTime,
+    /// When its settings were last changed.
+    pub updated: SystemTime,
+}
+
+/// How much a gallery holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GalleryCounts {
+    /// Identities that are searched.
+    pub identities: u64,
+    /// Their templates.
+    pub templates: u64,
+    /// Identities whose record is damaged, so that they cannot be searched.
+    pub damaged_identities: u64,
+}
+
+/// A value of an identity's metadata.
+#[derive(Clone, PartialEq)]
+pub enum MetadataValue {
+    /// At most 1,024 bytes.
+    Text(String),
+    /// Finite.
+    Number(f64),
+    /// Yes or no.
+    Flag(bool),
+    /// Seconds and nanoseconds since 1970-01-01 UTC.
+    Time {
+        /// Whole seconds.
+        seconds: i64,
+        /// From 0 to 999,999,999.
+        nanos: i32,
+    },
+}
+
+/// What is known of a person besides the templates.
+#[derive(Clone, Default, PartialEq)]
+pub struct PersonDetails {
+    /// Free text.
+    pub display_name: String,
+    /// By key.
+    pub metadata: BTreeMap<String, MetadataValue>,
+}
+
+impl PersonDetails {
+    /// The longest display name, in bytes.
+    pub const DISPLAY_NAME_BYTES_MAX: usize = 256;
+    /// The most metadata entries.
+    pub const METADATA_MAX: usize = 64;
+    /// The longest metadata key, in bytes.
+    pub const METADATA_KEY_BYTES_MAX: usize = 64;
+    /// The longest metadata text, in bytes.
+    pub const METADATA_TEXT_BYTES_MAX: usize = 1_024;
+
+    /// Checks lengths and values.
+    ///
+    /// *Errors*: [`Error::BadField`] that names the field.
+    pub fn check(&self) -> Result<(), Error> {
+        check_display_name("display_name", &self.display_name)?;
+        if self.metadata.len() > Self::METADATA_MAX {
+            return Err(Error::bad_field("metadata", "at most 64 entries"));
+        }
+        for (key, value) in &self.metadata {
+            if !(1..=Self::METADATA_KEY_BYTES_MAX).contains(&key.len()) {
+                return Err(Error::bad_field("metadata", "keys of 1 to 64 bytes"));
+            }
+            let fits = match value {
+                MetadataValue::Text(text) => text.len() <= Self::METADATA_TEXT_BYTES_MAX,
+                MetadataValue::Number(number) => number.is_finite(),
+                MetadataValue::Flag(_) => true,
+                MetadataValue::Time { nanos, .. } => (0..1_000_000_000).contains(nanos),
+            };
+            if !fits {
+                return Err(Error::bad_field("metadata", "text of at most 1,024 bytes, finite numbers, valid times"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks the length of a display name.
+///
+/// *Errors*: [`Error::BadField`].
+pub(crate) fn check_display_name(field: &'static str, text: &str) -> Result<(), Error> {
+    if text.len() > PersonDetails::DISPLAY_NAME_BYTES_MAX {
+        return Err(Error::bad_field(field, "at most 256 bytes"));
+    }
+    Ok(())
+}
+
+/// One stored template.
+#[derive(Clone, PartialEq)]
+pub struct EnrolledTemplate {
+    /// Unique within its identity.
+    pub id: TemplateId,
+    /// The features.
+    pub template: Template,
+    /// The face it was made from; `None` for one enrolled as an embedding.
+    pub face: Option<Face>,
+    /// When it was enrolled.
+    pub created: SystemTime,
+}
+
+/// An enrolled identity.
+#[derive(Clone, PartialEq)]
+pub struct Identity {
+    /// Unique within its gallery.
+    pub id: IdentityId,
+    /// Name and metadata.
+    pub details: PersonDetails,
+    /// One or more, in the order of enrolment.
+    pub templates: Vec<EnrolledTemplate>,
+    /// When it was first enrolled.
+    pub created: SystemTime,
+    /// When it or its templates last changed.
+    pub updated: SystemTime,
+}
+
+impl Identity {
+    /// The most templates of one identity. More add little (scores saturate after a handful) and cost each search.
+    pub const TEMPLATES_MAX: usize = 64;
+}
+
+/// What enrolment does where the identity exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IfExists {
+    /// Refuses.
+    #[default]
+    Refuse,
+    /// Adds the templates.
+    Add,
+}
+
+/// A deletion that is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// The store's sequence number of it.
+    pub sequence: u64,
+    /// When.
+    pub time: SystemTime,
+}
+
+/// How candidates were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SearchPath {
+    /// Every template was scored.
+    Exact,
+    /// The graph proposed, exact scores decided.
+    Graph,
+}
+
+/// The answer of a search.
+#[derive(Clone, Debug)]
+pub struct SearchOutcome {
+    /// Distinct identities, best first, ties by id.
+    pub ranked: Vec<Ranked>,
+    /// How many identities were in the gallery when it was searched.
+    pub identities: u64,
+    /// How they were found.
+    pub path: SearchPath,
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder cannot be opened as a store.
+    #[error("cannot open the store in {}", folder.display())]
+    Unopenable {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// What the store says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A store of another format version.
+    #[error("the store has format {found}; this version reads format {expected}")]
+    WrongFormat {
+        /// What this version reads.
+        expected: u32,
+        /// What the store says.
+        found: u32,
+    },
+    /// A gallery's own record is damaged.
+    #[error("the record of gallery {0:?} is damaged; restore the data folder from a backup")]
+    DamagedGallery(String),
+    /// The operating system refused a thread.
+    #[error("cannot start the writer")]
+    NoThread(#[source] std::io::Error),
+}

@@ -1,0 +1,7 @@
+//! What refuses work, and what does it: admission before anything is read, a bounded queue, one worker a core.
+
+mod admission;
+mod workers;
+
+pub use admission::{Admission, CallPermit};
+pub use workers::{Place, Workers};

@@ -1,0 +1,126 @@
+//! FaceService: detect, embed, verify.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use super::engine::Engine;
+use super::status::status;
+use crate::biometrics::face::FaceSelection;
+use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
+use crate::biometrics::template::Template;
+use crate::contract as proto;
+use crate::error::{Entity, Error};
+use crate::matching;
+use crate::pipeline::DetectionSettings;
+
+pub(super) struct FaceServer(pub Arc<Engine>);
+
+#[tonic::async_trait]
+impl proto::face_service_server::FaceService for FaceServer {
+    async fn detect(&self, request: Request<proto::DetectRequest>) -> Result<Response<proto::DetectResponse>, Status> {
+        detect(&self.0, request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
+        embed(&self.0, request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn verify(&self, request: Request<proto::VerifyRequest>) -> Result<Response<proto::VerifyResponse>, Status> {
+        verify(&self.0, request.into_inner()).await.map(Response::new).map_err(status)
+    }
+}
+
+async fn detect(engine: &Engine, request: proto::DetectRequest) -> Result<proto::DetectResponse, Error> {
+    let settings = convert::detection(request.detection)?;
+    let photo = convert::photo(request.photo)?;
+    let detected = engine.detect(photo, settings).await.map_err(|error| error.at("photo"))?;
+    Ok(convert::detect_reply(&detected, &engine.pack.id))
+}
+
+async fn embed(engine: &Engine, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, Error> {
+    let settings = convert::detection(request.detection)?;
+    let selection = convert::face_selection(request.face_selection)?;
+    let photo = convert::photo(request.photo)?;
+    let mut place = engine.workers.reserve()?;
+    let acquired = engine.acquire(&mut place, photo, settings, selection).await.map_err(|error| error.at("photo"))?;
+    let chosen = acquired.chosen.map_err(|reason| Error::from(reason).at("photo"))?;
+    let embedded_faces = chosen.iter().map(|(index, template)| proto::EmbeddedFace {
+        face_index: *index as u32,
+        embedding: Some(convert::embedding_reply(template)),
+    });
+    Ok(proto::EmbedResponse {
+        embedded_faces: embedded_faces.collect(),
+        faces: acquired.detected.faces.iter().map(convert::face_reply).collect(),
+        face_selection: convert::face_selection_reply(selection),
+    })
+}
+
+async fn verify(engine: &Engine, request: proto::VerifyRequest) -> Result<proto::VerifyResponse, Error> {
+    let operating_point = convert::operating_point(request.operating_point)?;
+    // Asked for what cannot be answered: said before any photo is looked at.
+    matching::verification_threshold(operating_point, engine.pack.verification)?;
+    let settings = convert::detection(request.detection)?;
+    let selection = convert::one_face_selection(request.face_selection)?;
+    let (a, b) = (required_side("a", request.a)?, required_side("b", request.b)?);
+    let (a, b) = tokio::try_join!(
+        async { side(engine, a, &settings, selection).await.map_err(|error| error.at("a")) },
+        async { side(engine, b, &settings, selection).await.map_err(|error| error.at("b")) },
+    )?;
+    let verified = matching::verify(&a.templates, &b.templates, operating_point, engine.pack.verification)?;
+    let first = a.templates.first().ok_or_else(|| Error::internal("a side without a template"))?;
+    Ok(convert::verify_reply(&verified, first.pack_id(), a.choice, b.choice))
+}
+
+fn required_side(field: &str, side: Option<proto::VerifySide>) -> Result<proto::verify_side::Side, Error> {
+    side.and_then(|side| side.side).ok_or_else(|| Error::bad_field(field, "a photo, embedding, template or identity"))
+}
+
+/// One side's templates and, where it was a photo, its faces.
+struct Side {
+    templates: Vec<Template>,
+    choice: Option<proto::FaceChoice>,
+}
+
+async fn side(
+    engine: &Engine,
+    side: proto::verify_side::Side,
+    settings: &DetectionSettings,
+    selection: FaceSelection,
+) -> Result<Side, Error> {
+    use proto::verify_side::Side as Stated;
+    let templates = match side {
+        Stated::Photo(photo) => return photo_side(engine, photo.data, settings, selection).await,
+        Stated::Embedding(embedding) => vec![convert::embedding(&embedding, &engine.pack)?],
+        Stated::Identity(reference) => {
+            let gallery = GalleryId::parse(&reference.gallery_id).map_err(|error| error.at("identity"))?;
+            let id = IdentityId::parse(&reference.identity_id).map_err(|error| error.at("identity"))?;
+            let identity = engine.with_galleries(move |galleries| galleries.identity(&gallery, &id)).await?;
+            identity.templates.into_iter().map(|enrolled| enrolled.template).collect()
+        }
+        Stated::Template(reference) => {
+            let gallery = GalleryId::parse(&reference.gallery_id).map_err(|error| error.at("template"))?;
+            let id = IdentityId::parse(&reference.identity_id).map_err(|error| error.at("template"))?;
+            let template = TemplateId::parse(&reference.template_id).map_err(|error| error.at("template"))?;
+            let identity = engine.with_galleries(move |galleries| galleries.identity(&gallery, &id)).await?;
+            let found = identity.templates.into_iter().find(|enrolled| enrolled.id == template);
+            vec![found.ok_or(Error::NotFound(Entity::Template))?.template]
+        }
+    };
+    Ok(Side { templates, choice: None })
+}
+
+async fn photo_side(
+    engine: &Engine,
+    photo: Vec<u8>,
+    settings: &DetectionSettings,
+    selection: FaceSelection,
+) -> Result<Side, Error> {
+    let mut place = engine.workers.reserve()?;
+    let acquired = engine.acquire(&mut place, photo, settings.clone(), selection).await;
+    let acquired = acquired.map_err(|error| error.at("photo"))?;
+    let choice = convert::face_choice_reply(&acquired, selection);
+    let chosen = acquired.chosen.map_err(|reason| Error::from(reason).at("photo"))?;
+    Ok(Side { templates: chosen.into_iter().map(|(_, template)| template).collect(), choice: Some(choice) })
+}

@@ -1,0 +1,142 @@
+//! GalleryService: create, get, list, update, delete.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use super::engine::Engine;
+use super::status::status;
+use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::ids::GalleryId;
+use crate::biometrics::score::Threshold;
+use crate::contract as proto;
+use crate::error::Error;
+use crate::gallery::{Gallery, GalleryChange, GalleryCounts, GallerySettings, check_display_name};
+
+pub(super) struct GalleryServer(pub Arc<Engine>);
+
+#[tonic::async_trait]
+impl proto::gallery_service_server::GalleryService for GalleryServer {
+    async fn create_gallery(
+        &self,
+        request: Request<proto::CreateGalleryRequest>,
+    ) -> Result<Response<proto::CreateGalleryResponse>, Status> {
+        let gallery = create(&self.0, request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(proto::CreateGalleryResponse { gallery: Some(gallery) }))
+    }
+
+    async fn get_gallery(
+        &self,
+        request: Request<proto::GetGalleryRequest>,
+    ) -> Result<Response<proto::GetGalleryResponse>, Status> {
+        let id = GalleryId::parse(&request.into_inner().gallery_id).map_err(status)?;
+        let (gallery, counts) = self.0.galleries.gallery(&id).map_err(status)?;
+        Ok(Response::new(proto::GetGalleryResponse { gallery: Some(reply(&gallery, counts)) }))
+    }
+
+    async fn list_galleries(
+        &self,
+        request: Request<proto::ListGalleriesRequest>,
+    ) -> Result<Response<proto::ListGalleriesResponse>, Status> {
+        list(&self.0, &request.into_inner()).map(Response::new).map_err(status)
+    }
+
+    async fn update_gallery(
+        &self,
+        request: Request<proto::UpdateGalleryRequest>,
+    ) -> Result<Response<proto::UpdateGalleryResponse>, Status> {
+        let gallery = update(&self.0, request.into_inner()).await.map_err(status)?;
+        Ok(Response::new(proto::UpdateGalleryResponse { gallery: Some(gallery) }))
+    }
+
+    async fn delete_gallery(
+        &self,
+        request: Request<proto::DeleteGalleryRequest>,
+    ) -> Result<Response<proto::DeleteGalleryResponse>, Status> {
+        let proto::DeleteGalleryRequest { gallery_id, force } = request.into_inner();
+        let id = GalleryId::parse(&gallery_id).map_err(status)?;
+        let deletion = self.0.galleries.delete_gallery(id, force).await.map_err(status)?;
+        let delete_time = Some(convert::time_reply(deletion.time));
+        Ok(Response::new(proto::DeleteGalleryResponse { sequence: deletion.sequence, delete_time }))
+    }
+}
+
+async fn create(engine: &Engine, request: proto::CreateGalleryRequest) -> Result<proto::Gallery, Error> {
+    let stated = request.gallery.ok_or_else(|| Error::bad_field("gallery", "present"))?;
+    let id = GalleryId::parse(&stated.gallery_id).map_err(|error| error.at("gallery"))?;
+    check_display_name("gallery.display_name", &stated.display_name)?;
+    let settings = GallerySettings {
+        search_policy: convert::search_policy(stated.search_policy)?,
+        ambiguity_margin: ambiguity_margin(stated.ambiguity_margin)?,
+        identification: identification(stated.identification_cosine)?,
+        display_name: stated.display_name,
+    };
+    let pack = &engine.pack;
+    let created = engine.galleries.create_gallery(id, settings, pack.id.clone(), pack.recognizer.dimension).await?;
+    Ok(reply(&created, GalleryCounts::default()))
+}
+
+fn list(engine: &Engine, request: &proto::ListGalleriesRequest) -> Result<proto::ListGalleriesResponse, Error> {
+    let count = convert::page_size(request.page_size)?;
+    let after = convert::page_after(&request.page_token)?.map(|id| GalleryId::parse(&id)).transpose();
+    let after = after.map_err(|_| Error::bad_field("page_token", "next_page_token of the page before"))?;
+    let page = engine.galleries.list_galleries(after.as_ref(), count);
+    let last = page.items.last().filter(|_| page.more);
+    Ok(proto::ListGalleriesResponse {
+        next_page_token: last.map_or_else(String::new, |(gallery, _)| convert::page_token(gallery.id.as_str())),
+        galleries: page.items.iter().map(|(gallery, counts)| reply(gallery, *counts)).collect(),
+    })
+}
+
+async fn update(engine: &Engine, request: proto::UpdateGalleryRequest) -> Result<proto::Gallery, Error> {
+    let stated = request.gallery.ok_or_else(|| Error::bad_field("gallery", "present"))?;
+    let id = GalleryId::parse(&stated.gallery_id).map_err(|error| error.at("gallery"))?;
+    let mask = request.update_mask.unwrap_or_default();
+    if mask.paths.is_empty() {
+        return Err(Error::bad_field("update_mask", "the fields to change"));
+    }
+    let mut change = GalleryChange::default();
+    for path in mask.paths {
+        match path.as_str() {
+            "display_name" => {
+                check_display_name("gallery.display_name", &stated.display_name)?;
+                change.display_name = Some(stated.display_name.clone());
+            }
+            "search_policy" => change.search_policy = Some(convert::search_policy(stated.search_policy)?),
+            "ambiguity_margin" => change.ambiguity_margin = Some(ambiguity_margin(stated.ambiguity_margin)?),
+            "identification_cosine" => change.identification = Some(identification(stated.identification_cosine)?),
+            _ => {
+                let fields = "any of display_name, search_policy, ambiguity_margin, identification_cosine";
+                return Err(Error::bad_field("update_mask", fields));
+            }
+        }
+    }
+    engine.galleries.update_gallery(id.clone(), change).await?;
+    let (gallery, counts) = engine.galleries.gallery(&id)?;
+    Ok(reply(&gallery, counts))
+}
+
+fn ambiguity_margin(stated: Option<f32>) -> Result<AmbiguityMargin, Error> {
+    stated.map_or(Ok(AmbiguityMargin::DEFAULT), |margin| AmbiguityMargin::new("gallery.ambiguity_margin", margin))
+}
+
+fn identification(stated: Option<f32>) -> Result<Option<Threshold>, Error> {
+    stated.map(|cosine| Threshold::from_cosine("gallery.identification_cosine", cosine)).transpose()
+}
+
+fn reply(gallery: &Gallery, counts: GalleryCounts) -> proto::Gallery {
+    proto::Gallery {
+        gallery_id: gallery.id.as_str().to_owned(),
+        display_name: gallery.settings.display_name.clone(),
+        search_policy: convert::search_policy_reply(gallery.settings.search_policy),
+        ambiguity_margin: Some(gallery.settings.ambiguity_margin.cosine_difference()),
+        identification_cosine: gallery.settings.identification.map(Threshold::cosine),
+        pack_id: gallery.pack_id.as_str().to_owned(),
+        identity_count: counts.identities,
+        template_count: counts.templates,
+        create_time: Some(convert::time_reply(gallery.created)),
+        update_time: Some(convert::time_reply(gallery.updated)),
+        damaged_identity_count: counts.damaged_identities,
+    }
+}

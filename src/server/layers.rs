@@ -1,0 +1,147 @@
+//! The layers every call of the engine's own services passes, before its message is read.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use prost::bytes::Bytes;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+
+use super::status::status;
+use crate::error::Error;
+use crate::runtime::{Admission, CallPermit};
+
+/// Path prefix of the engine's services: health and reflection answer however busy the engine is.
+const OWN_SERVICES: &str = "/facematch.";
+
+/// Admits a call, counts its bytes as they arrive, and ends it when its time is up.
+#[derive(Clone)]
+pub(super) struct CallLayer {
+    pub admission: Arc<Admission>,
+    /// The time of a call that states none, and the most that one may state.
+    pub call_time_max: Duration,
+}
+
+impl<S> tower_layer::Layer<S> for CallLayer {
+    type Service = CallService<S>;
+
+    fn layer(&self, inner: S) -> CallService<S> {
+        CallService { inner, layer: self.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct CallService<S> {
+    inner: S,
+    layer: CallLayer,
+}
+
+impl<S> Service<Request<Body>> for CallService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if !request.uri().path().starts_with(OWN_SERVICES) {
+            return Box::pin(self.inner.call(request));
+        }
+        let permit = match self.layer.admission.admit() {
+            Ok(permit) => Arc::new(Mutex::new(permit)),
+            Err(error) => return Box::pin(std::future::ready(Ok(status(error).into_http()))),
+        };
+        let time = stated_time(&request).map_or(self.layer.call_time_max, |time| time.min(self.layer.call_time_max));
+        let counted = Arc::clone(&permit);
+        let request = request.map(|body| Body::new(CountedBody { inner: body, permit: counted }));
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            // Held until the answer is there, however the call ends.
+            let _permit = permit;
+            // tonic has a timer of its own for the header, but answers CANCELLED; this one was set first.
+            match tokio::time::timeout(time, answer).await {
+                Ok(answer) => answer,
+                Err(_) => Ok(status(Error::DeadlineExceeded).into_http()),
+            }
+        })
+    }
+}
+
+/// Reads `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
+fn stated_time<B>(request: &Request<B>) -> Option<Duration> {
+    let text = request.headers().get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3_600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+/// A request body whose bytes are counted against the admission's limit.
+struct CountedBody {
+    inner: Body,
+    permit: Arc<Mutex<CallPermit>>,
+}
+
+impl http_body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = permit.take_bytes(data.len()) {
+                return Poll::Ready(Some(Err(status(error))));
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stated_time_follows_the_protocol_and_ignores_nonsense() {
+        let read =
+            |text: &str| stated_time(&Request::builder().header("grpc-timeout", text).body(()).expect("a request"));
+        assert_eq!(read("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(read("3S"), Some(Duration::from_secs(3)));
+        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
+        for nonsense in ["", "m", "12", "-1S", "123456789S", "1.5S", "5x"] {
+            assert_eq!(read(nonsense), None, "{nonsense:?}");
+        }
+    }
+}

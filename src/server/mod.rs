@@ -1,0 +1,246 @@
+//! The gRPC server: layers, services, protobuf ↔ domain, errors → status. The adapter of tonic and prost.
+
+mod convert;
+mod engine;
+mod enroll;
+mod enrollment;
+mod face;
+mod gallery;
+mod identify;
+mod layers;
+mod status;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::server::HealthReporter;
+
+pub(crate) use self::convert::{detect_reply, face_choice_reply, verify_reply};
+use self::engine::Engine;
+use self::layers::CallLayer;
+use crate::config::{Config, ConfigError};
+use crate::contract::enrollment_service_server::EnrollmentServiceServer;
+use crate::contract::face_service_server::FaceServiceServer;
+use crate::contract::gallery_service_server::GalleryServiceServer;
+use crate::contract::match_service_server::MatchServiceServer;
+use crate::contract::{self as proto};
+use crate::gallery::{Galleries, StoreError};
+use crate::model::{Pack, PackError};
+use crate::pipeline::Pipeline;
+use crate::runtime::{Admission, Workers};
+
+/// How often health follows the engine.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often an idle connection is asked whether the other end is still there, and how long it may take to answer.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why a server could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A setting is missing.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The model pack cannot be loaded.
+    #[error("cannot load the model pack")]
+    Pack(#[from] PackError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The operating system refused a thread.
+    #[error("cannot start the workers")]
+    Threads(#[source] std::io::Error),
+    /// The connections' side failed.
+    #[error("the server ended")]
+    Transport(#[from] tonic::transport::Error),
+    /// A task of the server's own panicked.
+    #[error("a task of the server panicked")]
+    Task(#[from] tokio::task::JoinError),
+    /// The compiled contract cannot be served by reflection.
+    #[error("the contract cannot be served by reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    engine: Arc<Engine>,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    drain_time_max: Duration,
+}
+
+impl Server {
+    /// Loads the pack, opens the store, starts the workers, and listens. Returns once calls are answered.
+    ///
+    /// *Errors*: whatever of these fails, with what was attempted.
+    pub async fn start(config: &Config) -> Result<Self, ServerError> {
+        let engine = Arc::new(
+            tokio::task::spawn_blocking({
+                let config = config.clone();
+                move || open_engine(&config)
+            })
+            .await??,
+        );
+        let cannot_listen = |source| ServerError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(cannot_listen)?;
+        let address = listener.local_addr().map_err(cannot_listen)?;
+        let (stop, stopped) = oneshot::channel();
+        let serving = serve(config, Arc::clone(&engine), listener, stopped).await?;
+        tracing::info!(%address, pack = %engine.pack.id, "serving");
+        Ok(Self { address, engine, stop, serving, drain_time_max: config.drain_time_max })
+    }
+
+    /// Returns the address it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns when the server ends by itself, which is a fault.
+    ///
+    /// *Errors*: why it ended.
+    pub async fn ended(&mut self) -> Result<(), ServerError> {
+        Ok((&mut self.serving).await??)
+    }
+
+    /// Stops: takes no new calls, finishes those that are in (for as long as the drain may take), then closes the store.
+    ///
+    /// *Errors*: what went wrong while serving.
+    pub async fn stop(self) -> Result<(), ServerError> {
+        tracing::info!("draining");
+        drop(self.stop);
+        let mut serving = self.serving;
+        let served = match tokio::time::timeout(self.drain_time_max, &mut serving).await {
+            Ok(served) => served?.map_err(ServerError::from),
+            Err(_) => {
+                tracing::warn!("the drain took too long; the calls still in are given up");
+                serving.abort();
+                Ok(())
+            }
+        };
+        let engine = self.engine;
+        tokio::task::spawn_blocking(move || {
+            engine.workers.stop();
+            engine.galleries.close();
+        })
+        .await?;
+        tracing::info!("stopped");
+        served
+    }
+}
+
+/// Blocks.
+fn open_engine(config: &Config) -> Result<Engine, ServerError> {
+    let pack = Arc::new(Pack::load(&config.pack_source()?)?);
+    tracing::info!(name = pack.name, licence = pack.licence, "model pack loaded");
+    let limits = config.photo;
+    let open = {
+        let pack = Arc::clone(&pack);
+        move || Pipeline::open(Arc::clone(&pack), limits)
+    };
+    let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
+    let galleries = Arc::new(Galleries::open(&config.data)?);
+    let workers = Workers::start(pipelines, config.queue_max, open).map_err(ServerError::Threads)?;
+    Ok(Engine::new(pack, workers, galleries))
+}
+
+async fn serve(
+    config: &Config,
+    engine: Arc<Engine>,
+    listener: TcpListener,
+    stopped: oneshot::Receiver<()>,
+) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, ServerError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    set_health(&health, true).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let bytes_max = config.message_bytes_max;
+    let router = tonic::transport::Server::builder()
+        // A caller who has gone without a word must not hold a connection for ever.
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        // One connection cannot open more streams than all connections together may have calls.
+        .max_concurrent_streams(u32::try_from(config.calls_max).ok())
+        // Outermost of ours: without a permit nothing of a message is read, and a deadline covers everything below.
+        .layer(CallLayer {
+            admission: Admission::new(config.calls_max, config.in_flight_bytes_max),
+            call_time_max: config.call_time_max,
+        })
+        .add_service(health_service)
+        .add_service(reflection)
+        // tonic's limit of 4 MiB is too small for photos.
+        .add_service(FaceServiceServer::new(face::FaceServer(Arc::clone(&engine))).max_decoding_message_size(bytes_max))
+        .add_service(GalleryServiceServer::new(gallery::GalleryServer(Arc::clone(&engine))))
+        .add_service(
+            EnrollmentServiceServer::new(enrollment::EnrollmentServer(Arc::clone(&engine)))
+                .max_decoding_message_size(bytes_max),
+        )
+        .add_service(
+            MatchServiceServer::new(identify::MatchServer(Arc::clone(&engine))).max_decoding_message_size(bytes_max),
+        );
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(tokio::spawn(async move {
+        let (drain, draining) = oneshot::channel::<()>();
+        let watch = watch_health(health, engine, stopped, drain);
+        let serve = router.serve_with_incoming_shutdown(incoming, async {
+            // Ends with an error when the sender is dropped, which is as good a signal.
+            let _ = draining.await;
+        });
+        tokio::pin!(serve);
+        tokio::select! {
+            served = &mut serve => served,
+            () = watch => serve.await,
+        }
+    }))
+}
+
+/// Keeps health true to the engine, and on the signal to stop turns it to NOT_SERVING before the drain begins.
+async fn watch_health(
+    health: HealthReporter,
+    engine: Arc<Engine>,
+    mut stopped: oneshot::Receiver<()>,
+    drain: oneshot::Sender<()>,
+) {
+    let mut was_healthy = true;
+    while tokio::time::timeout(HEALTH_INTERVAL, &mut stopped).await.is_err() {
+        let is_healthy = engine.is_healthy();
+        if is_healthy != was_healthy {
+            tracing::error!(is_healthy, "health changed");
+            set_health(&health, is_healthy).await;
+            was_healthy = is_healthy;
+        }
+    }
+    set_health(&health, false).await;
+    drop(drain);
+}
+
+async fn set_health(health: &HealthReporter, serving: bool) {
+    let status = if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+    let services = [
+        "",
+        "facematch.v1.FaceService",
+        "facematch.v1.GalleryService",
+        "facematch.v1.EnrollmentService",
+        "facematch.v1.MatchService",
+    ];
+    for service in services {
+        health.set_service_status(service, status).await;
+    }
+}

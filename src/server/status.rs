@@ -1,0 +1,120 @@
+//! Errors → gRPC status. The one place where that happens.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::error::Error;
+
+/// `google.rpc.ErrorInfo.domain` of every error.
+const DOMAIN: &str = "facematch";
+
+/// Turns an error into a status with a stable reason, the fields at fault and a delay where there is one. The cause of
+/// what is our own fault goes to the log, and nowhere else.
+pub(super) fn status(error: Error) -> Status {
+    let code = code(&error);
+    if let (Code::Internal | Code::DataLoss, source) = (code, std::error::Error::source(&error)) {
+        let cause = source.map_or_else(|| error.to_string(), |source| format!("{source:?}"));
+        tracing::error!(reason = error.reason(), cause, "a call failed");
+    }
+    let mut details = ErrorDetails::new();
+    details.set_error_info(error.reason(), DOMAIN, metadata(&error));
+    if let Some((field, description)) = violation(&error) {
+        details.add_bad_request_violation(field, description);
+    }
+    if let Some(delay) = retry_after(&error) {
+        details.set_retry_info(Some(delay));
+    }
+    Status::with_error_details(code, error.to_string(), details)
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::BadField { .. } | Error::AtField { .. } | Error::Photo(_) | Error::Face(_) => Code::InvalidArgument,
+        Error::NotFound(_) => Code::NotFound,
+        Error::AlreadyExists(_) => Code::AlreadyExists,
+        Error::PackMismatch { .. }
+        | Error::NoCalibrationCurve { .. }
+        | Error::GalleryNotEmpty { .. }
+        | Error::LastTemplate
+        | Error::TooManyTemplates { .. } => Code::FailedPrecondition,
+        Error::Overloaded { .. } => Code::ResourceExhausted,
+        Error::DeadlineExceeded => Code::DeadlineExceeded,
+        Error::Unavailable(_) => Code::Unavailable,
+        Error::DataLoss(_) => Code::DataLoss,
+        Error::Internal(_) => Code::Internal,
+    }
+}
+
+fn metadata(error: &Error) -> HashMap<String, String> {
+    match error {
+        Error::PackMismatch { expected, found } => {
+            [("expected".into(), expected.to_string()), ("found".into(), found.to_string())].into()
+        }
+        Error::NoCalibrationCurve { comparisons_needed } => {
+            [("comparisons_needed".into(), comparisons_needed.to_string())].into()
+        }
+        _ => HashMap::new(),
+    }
+}
+
+fn violation(error: &Error) -> Option<(String, String)> {
+    match error {
+        Error::BadField { field, expected } => Some((field.clone(), format!("must be {expected}"))),
+        Error::AtField { field, source } => Some((field.clone(), source.to_string())),
+        _ => None,
+    }
+}
+
+fn retry_after(error: &Error) -> Option<Duration> {
+    match error {
+        Error::Overloaded { retry_after } => Some(*retry_after),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::biometrics::face::NotChosen;
+    use crate::decode::PhotoError;
+    use crate::error::Entity;
+
+    #[test]
+    fn every_class_has_its_code_and_a_reason() {
+        let cases = [
+            (Error::bad_field("a", "b"), Code::InvalidArgument, "BAD_FIELD"),
+            (PhotoError::Truncated.into(), Code::InvalidArgument, "PHOTO_TRUNCATED"),
+            (Error::from(NotChosen::NoFace).at("a.photo"), Code::InvalidArgument, "NO_FACE"),
+            (Error::NotFound(Entity::Gallery), Code::NotFound, "GALLERY_NOT_FOUND"),
+            (Error::AlreadyExists(Entity::Identity), Code::AlreadyExists, "IDENTITY_EXISTS"),
+            (Error::LastTemplate, Code::FailedPrecondition, "LAST_TEMPLATE"),
+            (Error::Overloaded { retry_after: Duration::from_millis(5) }, Code::ResourceExhausted, "OVERLOADED"),
+            (Error::DeadlineExceeded, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            (Error::Unavailable("x"), Code::Unavailable, "UNAVAILABLE"),
+            (Error::DataLoss("x"), Code::DataLoss, "RECORD_DAMAGED"),
+            (Error::internal("secret cause"), Code::Internal, "INTERNAL"),
+        ];
+        for (error, code, reason) in cases {
+            let status = status(error);
+            assert_eq!(status.code(), code);
+            assert!(!status.message().contains("secret"));
+            assert_eq!(status.get_details_error_info().map(|info| info.reason), Some(reason.to_owned()));
+        }
+    }
+
+    #[test]
+    fn bad_field_overload_and_photo_carry_their_details() {
+        let bad = status(Error::bad_field("values", "finite").at("a.embedding"));
+        let violations = bad.get_details_bad_request().map(|request| request.field_violations).unwrap_or_default();
+        assert_eq!(violations.first().map(|violation| violation.field.as_str()), Some("a.embedding.values"));
+        let photo = status(Error::from(PhotoError::Empty).at("photo"));
+        let violations = photo.get_details_bad_request().map(|request| request.field_violations).unwrap_or_default();
+        assert_eq!(violations.first().map(|violation| violation.field.as_str()), Some("photo"));
+        let full = status(Error::Overloaded { retry_after: Duration::from_millis(70) });
+        let delay = full.get_details_retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(delay, Some(Duration::from_millis(70)));
+    }
+}

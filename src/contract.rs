@@ -3,6 +3,7 @@
 #![allow(clippy::all, clippy::indexing_slicing, clippy::unwrap_used, reason = "generated")]
 
 tonic::include_proto!("facematch.v1");
+include!(concat!(env!("OUT_DIR"), "/redacted_debug.rs"));
 
 /// The compiled contract, as server reflection serves it.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/facematch_descriptor.bin"));

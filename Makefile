@@ -1,0 +1,41 @@
+# make demo   people recognised on this machine, from nothing
+# make test   everything that must pass
+# make setup  what building and running need: the ONNX Runtime library, a C++ compiler
+
+PROFILE ?= release
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+PROGRAM := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/facematch
+# Tests that found no real models and photos name themselves here.
+SKIPPED := $(TARGET)/skipped-tests
+
+.PHONY: setup setup-tests build demo test format lint unit docs
+
+setup:
+	@scripts/setup.sh
+
+setup-tests:
+	@scripts/setup.sh tests
+
+build: setup
+	cargo build --locked --profile $(PROFILE)
+
+demo: build
+	@scripts/demo.sh $(PROGRAM)
+
+test: setup-tests format lint unit docs
+
+format:
+	cargo fmt --check
+
+lint:
+	.tools/node_modules/.bin/buf lint proto
+	cargo clippy --locked --all-targets -- -D warnings
+
+unit:
+	@mkdir -p $(TARGET) && rm -f $(SKIPPED)
+	FACEMATCH_SKIPPED=$(abspath $(SKIPPED)) cargo test --locked
+	@if [ -s $(SKIPPED) ]; then \
+	    echo "$$(wc -l < $(SKIPPED)) tests skipped: they need real models and photos (FACEMATCH_SHARED)"; fi
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

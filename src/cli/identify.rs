@@ -77,10 +77,10 @@ fn text(name: &str, reply: &proto::IdentifyResponse) -> String {
     let searched = format!("{} identities searched {path}", reply.identity_count);
     let mut text = format!("{choice}{decision}  {searched}, {}\n", threshold_text(reply.threshold.as_ref()));
     for candidate in &reply.candidates {
-        let mark = if candidate.matches { "matches" } else { "" };
+        let mark = if candidate.matches { "  matches" } else { "" };
         let name = Some(&candidate.display_name).filter(|name| !name.is_empty() && **name != candidate.identity_id);
         let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
-        text.push_str(&format!("  {:.4}  {}{name}  {mark}\n", candidate.score, candidate.identity_id));
+        text.push_str(&format!("  {:.4}  {}{name}{mark}\n", candidate.score, candidate.identity_id));
     }
     text
 }

@@ -80,7 +80,11 @@ pub enum PackError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A plain folder without, or with more than one, model of a kind.
-    #[error("{}: expected one {kind}, found {} ({})", folder.display(), found.len(), found.join(", "))]
+    #[error(
+        "{}: expected pack.toml, or one {kind} among the *.onnx files, found {}",
+        folder.display(),
+        if found.is_empty() { "none".to_owned() } else { found.join(", ") }
+    )]
     NotOne {
         /// Detector or recogniser.
         kind: &'static str,

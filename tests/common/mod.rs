@@ -1,13 +1,24 @@
 //! What the tests share: real models and photos, where they are, and what to do where they are not.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part")]
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use facematch::config::Config;
+use facematch::contract::enrollment_service_client::EnrollmentServiceClient;
+use facematch::contract::face_service_client::FaceServiceClient;
+use facematch::contract::gallery_service_client::GalleryServiceClient;
+use facematch::contract::match_service_client::MatchServiceClient;
+use facematch::contract::{self as proto};
 use facematch::decode::PhotoLimits;
 use facematch::model::{Pack, PackSource};
 use facematch::pipeline::Pipeline;
+use facematch::server::Server;
+use tonic::Status;
+use tonic::transport::Channel;
+use tonic_types::StatusExt;
 
 /// The strongest of the test packs: SCRFD-2.5g and EdgeFace-XS.
 pub const STRONG_PACK: &str = "scrfd25-edgeface-xs";
@@ -83,4 +94,130 @@ pub fn over_all_cores<T: Sync, R: Send>(
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * share).round() as usize]
+}
+
+/// A server on a free port of the loopback, and a connection to it.
+pub struct Running {
+    pub server: Server,
+    pub channel: Channel,
+}
+
+/// Starts a server with the strong pack on a data folder; `settings` are those of `facematch serve`, by key.
+pub async fn serve(shared: &Path, data: &Path, settings: &[(&str, &str)]) -> Running {
+    let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packs").join(STRONG_PACK);
+    serve_pack(shared, &pack, data, settings).await
+}
+
+/// Starts a server with another pack.
+pub async fn serve_pack(shared: &Path, pack: &Path, data: &Path, settings: &[(&str, &str)]) -> Running {
+    let text = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
+    let mut flags: BTreeMap<String, String> =
+        settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    flags.insert("listen".to_owned(), "127.0.0.1:0".to_owned());
+    flags.insert("data".to_owned(), text(data));
+    flags.insert("pack".to_owned(), text(pack));
+    flags.insert("pack_files".to_owned(), text(&shared.join("models")));
+    let config = Config::load(&flags, None).expect("settings");
+    let server = Server::start(&config).await.expect("start a server");
+    let address = format!("http://{}", server.address());
+    let channel = Channel::from_shared(address).expect("an address").connect().await.expect("connect");
+    Running { server, channel }
+}
+
+impl Running {
+    pub fn faces(&self) -> FaceServiceClient<Channel> {
+        FaceServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    }
+
+    pub fn galleries(&self) -> GalleryServiceClient<Channel> {
+        GalleryServiceClient::new(self.channel.clone())
+    }
+
+    pub fn enrollment(&self) -> EnrollmentServiceClient<Channel> {
+        EnrollmentServiceClient::new(self.channel.clone())
+    }
+
+    pub fn matching(&self) -> MatchServiceClient<Channel> {
+        MatchServiceClient::new(self.channel.clone())
+    }
+
+    pub async fn stop(self) {
+        drop(self.channel);
+        self.server.stop().await.expect("stop the server");
+    }
+
+    /// Makes a gallery with default settings.
+    pub async fn create_gallery(&self, gallery_id: &str) -> proto::Gallery {
+        let gallery = proto::Gallery { gallery_id: gallery_id.to_owned(), ..Default::default() };
+        let request = proto::CreateGalleryRequest { gallery: Some(gallery) };
+        let reply = self.galleries().create_gallery(request).await.expect("create a gallery").into_inner();
+        reply.gallery.expect("the gallery")
+    }
+
+    /// Enrols photos or embeddings of one person.
+    pub async fn enroll(
+        &self,
+        gallery_id: &str,
+        identity_id: &str,
+        sources: Vec<proto::sample::Source>,
+    ) -> Result<proto::EnrollResponse, Status> {
+        let sample = |source| proto::Sample { source: Some(source), template_id: String::new() };
+        let request = proto::EnrollRequest {
+            gallery_id: gallery_id.to_owned(),
+            identity_id: identity_id.to_owned(),
+            samples: sources.into_iter().map(sample).collect(),
+            if_exists: proto::IfExists::Add.into(),
+            ..Default::default()
+        };
+        self.enrollment().enroll(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Searches a gallery with its own settings.
+    pub async fn identify(
+        &self,
+        gallery_id: &str,
+        probe: proto::probe::Probe,
+    ) -> Result<proto::IdentifyResponse, Status> {
+        let request = proto::IdentifyRequest {
+            gallery_id: gallery_id.to_owned(),
+            probe: Some(proto::Probe { probe: Some(probe) }),
+            ..Default::default()
+        };
+        self.matching().identify(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Computes the embedding of a photo's largest face.
+    pub async fn embed(&self, data: Vec<u8>) -> proto::Embedding {
+        let request = proto::EmbedRequest { photo: Some(proto::Photo { data }), ..Default::default() };
+        let reply = self.faces().embed(request).await.expect("embed").into_inner();
+        reply.embedded_faces.into_iter().next().and_then(|face| face.embedding).expect("an embedding")
+    }
+}
+
+/// The stable reason of a failed call.
+pub fn reason(status: &Status) -> String {
+    status.get_details_error_info().expect("an ErrorInfo").reason
+}
+
+/// A photo of LFW, by person and number.
+pub fn lfw_photo(shared: &Path, person: &str, number: usize) -> Vec<u8> {
+    let path = shared.join(format!("faces/lfw/photos/{person}/{person}_{number:04}.jpg"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
+}
+
+/// Unit vectors that are nearly orthogonal, like templates of different people: one a seed.
+pub fn direction(dimension: usize, seed: u64) -> Vec<f32> {
+    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..8).for_each(|_| {
+        next();
+    });
+    let values: Vec<f32> = (0..dimension).map(|_| next()).collect();
+    let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+    values.into_iter().map(|value| value / norm).collect()
 }

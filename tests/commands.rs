@@ -1,0 +1,226 @@
+//! The program as a user runs it: answers, JSON, exit codes.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A command line of the program, with the strong pack and nothing else of this process's environment.
+fn program(shared: &Path) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_facematch"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FACEMATCH_")) {
+        command.env_remove(name);
+    }
+    command.env("FACEMATCH_PACK", root.join("tests/packs").join(common::STRONG_PACK));
+    command.env("FACEMATCH_PACK_FILES", shared.join("models"));
+    command.current_dir(root);
+    command
+}
+
+#[track_caller]
+fn run(command: &mut Command, exit_code: i32) -> String {
+    let output = command.output().expect("run the program");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(exit_code), "{command:?}\n{out}\n{err}");
+    out + &err
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
+}
+
+fn lfw(shared: &Path, person: &str, number: usize) -> PathBuf {
+    shared.join(format!("faces/lfw/photos/{person}/{person}_{number:04}.jpg"))
+}
+
+/// A server of its own process, stopped by SIGTERM.
+struct Served {
+    child: Child,
+    endpoint: String,
+}
+
+impl Served {
+    fn start(shared: &Path, data: &Path) -> Self {
+        let mut command = program(shared);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--json", "--data"]).arg(data);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("start the server");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("its output");
+        BufReader::new(stdout).read_line(&mut line).expect("its address");
+        let address: Value = serde_json::from_str(&line).expect("its address");
+        let endpoint = format!("http://{}", address["address"].as_str().expect("an address"));
+        Self { child, endpoint }
+    }
+
+    fn client(&self, shared: &Path, arguments: &[&str]) -> Command {
+        let mut command = program(shared);
+        command.args(arguments).args(["--endpoint", &self.endpoint]);
+        command
+    }
+
+    fn stop(mut self) {
+        let terminate = Command::new("kill").arg(self.child.id().to_string()).status().expect("send SIGTERM");
+        assert!(terminate.success());
+        assert_eq!(self.child.wait().expect("the server ends").code(), Some(0));
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Where a test has failed; after `stop` there is nothing left to end.
+        let _ = self.child.kill();
+    }
+}
+
+#[test]
+fn verify_exits_like_grep() {
+    let Some(shared) = common::shared("verify_exits_like_grep") else { return };
+    let verify = |a: &Path, b: &Path| {
+        let mut command = program(&shared);
+        command.arg("verify").arg(a).arg(b);
+        command
+    };
+    let (a, same, other) =
+        (lfw(&shared, "Ai_Sugiyama", 1), lfw(&shared, "Ai_Sugiyama", 2), lfw(&shared, "Abdullah", 1));
+    assert!(run(&mut verify(&a, &same), 0).starts_with("MATCH  score 0."));
+    assert!(run(&mut verify(&a, &other), 1).starts_with("NO MATCH  score "));
+    let faceless = run(&mut verify(&a, &shared.join("faces/hard/black.jpg")), 2);
+    assert!(faceless.contains("black.jpg: no face was found in the photo (NO_FACE)"), "{faceless}");
+    let absent = run(&mut verify(&a, Path::new("absent.jpg")), 2);
+    assert!(absent.contains("cannot read absent.jpg"), "{absent}");
+    // A threshold that the same pair does not reach, and one beyond every cosine.
+    run(verify(&a, &same).args(["--threshold", "0.99"]), 1);
+    let beyond = run(verify(&a, &same).args(["--threshold", "1.5"]), 2);
+    assert!(beyond.contains("--threshold must be a cosine from -1 to 1"), "{beyond}");
+    run(program(&shared).arg("verify").arg(&a), 2);
+    let no_pack = run(verify(&a, &same).env_remove("FACEMATCH_PACK"), 2);
+    assert!(no_pack.contains("--pack or FACEMATCH_PACK"), "{no_pack}");
+
+    let reply = json(&verify(&a, &same).arg("--json").output().expect("run"));
+    assert_eq!(reply["decision"], "VERIFY_DECISION_MATCH");
+    assert_eq!(reply["threshold"]["source"], "THRESHOLD_SOURCE_PACK");
+}
+
+#[test]
+fn detect_draws_and_accounts_for_every_photo() {
+    let Some(shared) = common::shared("detect_draws_and_accounts_for_every_photo") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let drawn = folder.path().join("drawn.png");
+    let photo = shared.join("faces/hard/exif_orient_6.jpg");
+    let found = run(program(&shared).arg("detect").arg(&photo).arg("--draw").arg(&drawn), 0);
+    assert!(found.contains("1 face in 888 x 1200 px"), "{found}");
+    let picture = image::open(&drawn).expect("the drawing").to_rgb8();
+    assert_eq!(picture.dimensions(), (888, 1_200), "drawn on the upright photo");
+    let green = picture.pixels().filter(|pixel| pixel.0 == [0, 220, 90]).count();
+    assert!(green > 500, "{green} pixels of a box");
+
+    let (faceless, broken) = (shared.join("faces/hard/black.jpg"), shared.join("faces/hard/just_soi.jpg"));
+    run(program(&shared).arg("detect").args([&photo, &faceless]), 1);
+    let output = program(&shared).args(["detect", "--json"]).args([&photo, &faceless, &broken]).output().expect("run");
+    assert_eq!(output.status.code(), Some(2));
+    let lines: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("a line")).collect();
+    assert_eq!(lines[0]["detected"]["faces"].as_array().map(Vec::len), Some(1));
+    assert_eq!(lines[1]["detected"]["faces"].as_array().map(Vec::len), Some(0));
+    assert!(lines[2]["error"].as_str().is_some_and(|error| error.contains("PHOTO_TRUNCATED")));
+}
+
+#[test]
+fn people_are_enrolled_identified_and_deleted() {
+    let Some(shared) = common::shared("people_are_enrolled_identified_and_deleted") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let people = folder.path().join("people");
+    for (person, numbers) in [("Ai_Sugiyama", 1..=3), ("Abdoulaye_Wade", 1..=2)] {
+        std::fs::create_dir_all(people.join(person)).expect("a folder");
+        for number in numbers {
+            let photo = lfw(&shared, person, number);
+            std::fs::copy(&photo, people.join(person).join(photo.file_name().expect("a name"))).expect("copy");
+        }
+    }
+    std::fs::create_dir(people.join("nobody")).expect("a folder");
+    std::fs::copy(shared.join("faces/hard/black.jpg"), people.join("nobody/black.jpg")).expect("copy");
+    let served = Served::start(&shared, &folder.path().join("data"));
+    let people = people.to_str().expect("a path");
+
+    let missing = run(&mut served.client(&shared, &["enroll", people, "--gallery", "staff"]), 2);
+    assert!(missing.contains("gallery not found (GALLERY_NOT_FOUND)"), "{missing}");
+    run(&mut served.client(&shared, &["gallery", "create", "staff"]), 0);
+    let enrolled = run(&mut served.client(&shared, &["enroll", people, "--gallery", "staff"]), 1);
+    for part in [
+        "6 photos of 3 people: 5 enrolled, 1 without a face, 0 failed otherwise",
+        "not enrolled at all: nobody",
+        "black.jpg: ",
+    ] {
+        assert!(enrolled.contains(part), "{part:?} is not in {enrolled}");
+    }
+    let again = served.client(&shared, &["enroll", people, "--gallery", "staff", "--json"]).output().expect("run");
+    let again = json(&again);
+    assert_eq!((&again["enrolled"], &again["already_enrolled"], &again["failed"]), (&0.into(), &5.into(), &1.into()));
+    assert_eq!(again["failed_by_reason"]["NO_FACE"], 1);
+
+    let known = lfw(&shared, "Ai_Sugiyama", 4);
+    let identify = |photo: &Path| served.client(&shared, &["identify", "-g", "staff", photo.to_str().expect("a path")]);
+    let found = run(&mut identify(&known), 0);
+    assert!(found.starts_with("MATCH  Ai_Sugiyama  2 identities searched exactly"), "{found}");
+    assert!(run(&mut identify(&lfw(&shared, "Abdullah", 1)), 1).starts_with("NO MATCH"));
+    let faceless = run(&mut identify(&shared.join("faces/hard/black.jpg")), 2);
+    assert!(faceless.contains("NOT SEARCHABLE") && faceless.contains("NO_FACE"), "{faceless}");
+
+    let listed = run(&mut served.client(&shared, &["identity", "list", "-g", "staff"]), 0);
+    assert_eq!(listed, "Abdoulaye_Wade  2 templates\nAi_Sugiyama  3 templates\n");
+    let update = ["identity", "update", "Ai_Sugiyama", "-g", "staff", "--display-name", "Ai", "--metadata", "age:=3"];
+    assert!(run(&mut served.client(&shared, &update), 0).contains("(Ai)\n  age: 3\n"));
+    run(&mut served.client(&shared, &["identity", "delete", "Ai_Sugiyama", "-g", "staff"]), 0);
+    run(&mut identify(&known), 1);
+    let photo = known.to_str().expect("a path");
+    run(&mut served.client(&shared, &["identity", "add", "new", photo, "-g", "staff"]), 0);
+    assert!(run(&mut identify(&known), 0).starts_with("MATCH  new"));
+
+    let update = ["gallery", "update", "staff", "--threshold", "0.9", "--policy", "graph"];
+    assert!(run(&mut served.client(&shared, &update), 0).contains("graph search, threshold 0.9000"));
+    let refused = run(&mut served.client(&shared, &["gallery", "delete", "staff"]), 2);
+    assert!(refused.contains("gallery holds 2 identities"), "{refused}");
+    run(&mut served.client(&shared, &["gallery", "delete", "staff", "--force"]), 0);
+    let gone = served.client(&shared, &["gallery", "list", "--json"]).output().expect("run");
+    assert_eq!(text(&gone.stdout), "");
+    served.stop();
+    let unreachable = run(program(&shared).args(["gallery", "list", "--endpoint", "http://127.0.0.1:9"]), 2);
+    assert!(unreachable.contains("cannot reach a server at http://127.0.0.1:9"), "{unreachable}");
+}
+
+#[test]
+fn every_fault_of_the_settings_is_told_at_once() {
+    let faults = run(
+        Command::new(env!("CARGO_BIN_EXE_facematch")).args([
+            "serve",
+            "--listen",
+            "nowhere",
+            "--queue-max",
+            "0",
+            "--workers",
+            "many",
+        ]),
+        2,
+    );
+    for part in ["--listen must be an address", "queue_max must be from 1", "--workers must be a whole number"] {
+        assert!(faults.contains(part), "{part:?} is not in {faults}");
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let help = run(Command::new(env!("CARGO_BIN_EXE_facematch")).arg("--help"), 0);
+    assert!(help.contains("Exit codes:") && help.contains("facematch enroll --gallery staff people/"));
+    for command in ["serve", "detect", "verify", "enroll", "identify", "gallery", "identity"] {
+        let help = run(Command::new(env!("CARGO_BIN_EXE_facematch")).args([command, "--help"]), 0);
+        assert!(help.contains("[env: FACEMATCH_"), "{command}");
+    }
+}

@@ -76,7 +76,7 @@ install_test_tools() {
     fi
 }
 
-has cargo || fail "Rust is missing: install Rust 1.90 or later (https://rustup.rs) and run this again"
+has cargo || fail "Rust is missing: install Rust 1.95 or later (https://rustup.rs) and run this again"
 install_programs "${1:-}"
 install_onnxruntime
 [ "${1:-}" != tests ] || install_test_tools

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::exact::ExactSearch;
+use super::batch::Batch;
+use super::exact::{ExactSearch, Wanted};
 use super::graph::GraphSearch;
+use super::ranking::Ranking;
 use super::types::{Gallery, GalleryCounts, Identity, SearchOutcome, SearchPath, SearchPolicy};
 use crate::biometrics::ids::{GalleryId, IdentityId};
 use crate::biometrics::template::Template;
@@ -30,8 +32,17 @@ pub(super) enum Delta {
 /// All galleries' indexes. One writer applies deltas; searches share a gallery's read lock.
 #[derive(Default)]
 pub(super) struct Indexes {
-    galleries: RwLock<BTreeMap<GalleryId, Arc<RwLock<GalleryIndex>>>>,
+    galleries: RwLock<BTreeMap<GalleryId, Arc<Shared>>>,
 }
+
+/// One gallery's index and the searches that wait for it.
+struct Shared {
+    index: RwLock<GalleryIndex>,
+    batch: Batch,
+}
+
+/// Rows from which searches share passes: below, a search is done sooner than it could be shared.
+const BATCH_ROWS_MIN: usize = 32 * 1_024;
 
 impl GalleryIndex {
     pub(super) fn new(gallery: Gallery) -> Self {
@@ -66,15 +77,22 @@ impl GalleryIndex {
         }
     }
 
-    fn search(&self, probe: &Template, capacity: usize, exact: bool) -> Result<SearchOutcome, Error> {
-        probe.check_fits(&self.gallery.pack_id, self.gallery.dimension)?;
-        let graph = self.graph.as_ref().filter(|_| !exact);
-        let proposed = graph.map_or(Ok(None), |graph| graph.propose(probe.values(), capacity))?;
-        let (ranking, path) = match proposed {
-            Some(keys) => (self.rows.rank(probe.values(), &keys, capacity), SearchPath::Graph),
-            None => (self.rows.search(probe.values(), capacity), SearchPath::Exact),
-        };
-        Ok(SearchOutcome { ranked: ranking.into_best_first(), identities: self.rows.identities() as u64, path })
+    /// Searches by graph; `None` where there is none, or it has no place free.
+    fn search_graph(&self, probe: &Template, capacity: usize) -> Result<Option<SearchOutcome>, Error> {
+        let Some(graph) = &self.graph else { return Ok(None) };
+        let proposed = graph.propose(probe.values(), capacity)?;
+        let rank = |keys: Vec<u64>| self.rows.rank(probe.values(), &keys, capacity);
+        Ok(proposed.map(|keys| self.outcome(rank(keys), SearchPath::Graph)))
+    }
+
+    /// Searches exactly, for all probes in one pass.
+    fn search_exactly(&self, wanted: &[Wanted<'_>]) -> Vec<SearchOutcome> {
+        let rankings = self.rows.search_many(wanted).into_iter();
+        rankings.map(|ranking| self.outcome(ranking, SearchPath::Exact)).collect()
+    }
+
+    fn outcome(&self, ranking: Ranking, path: SearchPath) -> SearchOutcome {
+        SearchOutcome { ranked: ranking.into_best_first(), identities: self.rows.identities() as u64, path }
     }
 
     fn counts(&self) -> GalleryCounts {
@@ -99,8 +117,8 @@ impl Indexes {
     /// Takes an index that was built from the store at start.
     pub(super) fn insert(&self, index: GalleryIndex) {
         let id = index.gallery.id.clone();
-        let shared = Arc::new(RwLock::new(index));
-        follow_policy(&shared);
+        let shared = Arc::new(Shared { index: RwLock::new(index), batch: Batch::default() });
+        follow_policy(&shared.index);
         write(&self.galleries).insert(id, shared);
     }
 
@@ -114,13 +132,31 @@ impl Indexes {
         capacity: usize,
         exact: bool,
     ) -> Result<SearchOutcome, Error> {
-        let index = self.find(gallery).ok_or(Error::NotFound(crate::error::Entity::Gallery))?;
-        read(&index).search(probe, capacity, exact)
+        let shared = self.find(gallery).ok_or(Error::NotFound(crate::error::Entity::Gallery))?;
+        let index = read(&shared.index);
+        probe.check_fits(&index.gallery.pack_id, index.gallery.dimension)?;
+        if !exact && let Some(outcome) = index.search_graph(probe, capacity)? {
+            return Ok(outcome);
+        }
+        let outcome = if index.rows.templates() < BATCH_ROWS_MIN {
+            index.search_exactly(&[Wanted { probe: probe.values(), capacity }]).pop()
+        } else {
+            // Let go, or a write that waits would keep the leader's pass from ever beginning.
+            drop(index);
+            shared.batch.search(probe.clone(), capacity, |searches| {
+                let wanted: Vec<Wanted<'_>> = searches
+                    .iter()
+                    .map(|search| Wanted { probe: search.probe.values(), capacity: search.capacity })
+                    .collect();
+                read(&shared.index).search_exactly(&wanted)
+            })
+        };
+        outcome.ok_or_else(|| Error::internal("a search without an outcome"))
     }
 
     pub(super) fn gallery(&self, id: &GalleryId) -> Option<(Gallery, GalleryCounts)> {
-        let index = self.find(id)?;
-        let index = read(&index);
+        let shared = self.find(id)?;
+        let index = read(&shared.index);
         Some((index.gallery.clone(), index.counts()))
     }
 
@@ -133,8 +169,8 @@ impl Indexes {
         use std::ops::Bound::{Excluded, Unbounded};
         let galleries = read(&self.galleries);
         let mut following = galleries.range((after.map_or(Unbounded, Excluded), Unbounded));
-        let page = following.by_ref().take(count).map(|(_, index)| {
-            let index = read(index);
+        let page = following.by_ref().take(count).map(|(_, shared)| {
+            let index = read(&shared.index);
             (index.gallery.clone(), index.counts())
         });
         (page.collect(), following.next().is_some())
@@ -142,9 +178,9 @@ impl Indexes {
 
     fn set_gallery(&self, gallery: Gallery) {
         match self.find(&gallery.id) {
-            Some(index) => {
-                write(&index).gallery = gallery;
-                follow_policy(&index);
+            Some(shared) => {
+                write(&shared.index).gallery = gallery;
+                follow_policy(&shared.index);
             }
             None => self.insert(GalleryIndex::new(gallery)),
         }
@@ -152,12 +188,12 @@ impl Indexes {
 
     fn change(&self, gallery: &GalleryId, change: impl FnOnce(&mut GalleryIndex)) {
         // No index: the gallery was deleted later in the same group.
-        if let Some(index) = self.find(gallery) {
-            change(&mut write(&index));
+        if let Some(shared) = self.find(gallery) {
+            change(&mut write(&shared.index));
         }
     }
 
-    fn find(&self, id: &GalleryId) -> Option<Arc<RwLock<GalleryIndex>>> {
+    fn find(&self, id: &GalleryId) -> Option<Arc<Shared>> {
         read(&self.galleries).get(id).cloned()
     }
 }

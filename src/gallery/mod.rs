@@ -7,6 +7,9 @@
 //!
 //! [`Galleries`] is the seam: nothing outside this folder knows what lies behind it.
 
+mod batch;
+mod coarse;
+mod crash;
 mod exact;
 mod galleries;
 mod graph;
@@ -14,11 +17,14 @@ mod index;
 mod ranking;
 mod record;
 mod store;
+mod synthetic;
 mod types;
 mod writer;
 
+pub use exact::{ExactSearch, Wanted};
 pub use galleries::{Enrollment, Galleries, GalleryChange, IdentityChange, Page};
-pub use ranking::Ranked;
+pub use ranking::{Ranked, Ranking};
+pub use synthetic::Synthetic;
 pub(crate) use types::check_display_name;
 pub use types::{
     Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, MetadataValue,

@@ -20,7 +20,7 @@ pub struct Ranked {
 ///
 /// The result does not depend on the order of the rows: scores only rise, so an identity pushed out by better ones
 /// returns when its better template comes by, and ties are broken by id.
-pub(super) struct Ranking {
+pub struct Ranking {
     best_first: Vec<Ranked>,
     capacity: usize,
 }
@@ -56,7 +56,13 @@ impl Ranking {
         self.best_first.truncate(self.capacity);
     }
 
-    pub(super) fn into_best_first(self) -> Vec<Ranked> {
+    /// Takes in what a ranking of other rows found.
+    pub(super) fn absorb(&mut self, other: Ranking) {
+        other.best_first.iter().for_each(|ranked| self.show(&ranked.identity, &ranked.template, ranked.score));
+    }
+
+    /// Returns the identities, best first.
+    pub fn into_best_first(self) -> Vec<Ranked> {
         self.best_first
     }
 }

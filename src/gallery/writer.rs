@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::crash::step;
 use super::index::{Delta, Indexes};
 use super::store::{Store, Write};
 use super::types::StoreError;
@@ -163,9 +164,12 @@ impl Worker {
             let mut change = Change { store: &self.store, sequence: &mut self.sequence, deltas: &mut deltas };
             replies.push(job(&mut change));
         }
+        step("applied");
         match if deltas.is_empty() { Ok(()) } else { self.store.flush() } {
             Ok(()) => {
+                step("flushed");
                 deltas.into_iter().for_each(|delta| self.indexes.apply(delta));
+                step("indexed");
                 replies.into_iter().for_each(|reply| reply(Ok(())));
             }
             Err(error) => {
@@ -180,10 +184,14 @@ impl Worker {
         if self.is_broken() {
             return false;
         }
-        self.store.purge_some(PURGE_STEP).unwrap_or_else(|error| {
+        let purged = self.store.purge_some(PURGE_STEP).unwrap_or_else(|error| {
             tracing::error!(?error, "removing a deleted gallery's identities failed; trying again at the next start");
             false
-        })
+        });
+        if purged {
+            step("purged");
+        }
+        purged
     }
 
     fn is_broken(&self) -> bool {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::GalleryId;
 use crate::biometrics::template::Template;
@@ -18,14 +16,11 @@ pub(super) struct Engine {
     pub pack: Arc<Pack>,
     pub workers: Workers,
     pub galleries: Arc<Galleries>,
-    /// Searches at a time: one a core. More would only slow each other down.
-    searches: Semaphore,
 }
 
 impl Engine {
     pub(super) fn new(pack: Arc<Pack>, workers: Workers, galleries: Arc<Galleries>) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { pack, workers, galleries, searches: Semaphore::new(cores) }
+        Self { pack, workers, galleries }
     }
 
     pub(super) async fn detect(&self, photo: Vec<u8>, settings: DetectionSettings) -> Result<Detected, Error> {
@@ -50,7 +45,6 @@ impl Engine {
         capacity: usize,
         exact: bool,
     ) -> Result<SearchOutcome, Error> {
-        let _place = self.searches.acquire().await.map_err(Error::internal)?;
         self.with_galleries(move |galleries| galleries.search(&gallery, &probe, capacity, exact)).await
     }
 

@@ -55,7 +55,8 @@ fn exact_search(criterion: &mut Criterion) {
     group.bench_function("exact search, top 100", |bencher| bencher.iter(|| search.search(black_box(next()), 100)));
     group.bench_function("exact search, 8 probes in a pass, top 5", |bencher| {
         bencher.iter(|| {
-            let wanted: Vec<Wanted<'_>> = (0..8).map(|at| Wanted { probe: &probes[at * 7], capacity: 5 }).collect();
+            let wanted: Vec<Wanted<'_>> =
+                (0..8).map(|at| Wanted { probe: &probes[at * 7], capacity: 5, only: None }).collect();
             search.search_many(black_box(&wanted))
         });
     });

@@ -31,6 +31,12 @@ pub(super) struct Arguments {
     /// How far a match must be above a runner-up who matches too, 0 to 1 [default: the gallery's]
     #[arg(long, value_name = "COSINE")]
     margin: Option<f32>,
+    /// Only people whose metadata it is true of, such as 'site = "north" AND age >= 30'
+    #[arg(long, value_name = "FILTER")]
+    filter: Option<String>,
+    /// Only these people
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    among: Vec<String>,
     /// Score every template, whatever the gallery's search policy
     #[arg(long)]
     exact: bool,
@@ -51,6 +57,8 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         exact: arguments.exact,
         face_selection: arguments.face.reply(),
         detection: Some(arguments.detection.options()),
+        filter: arguments.filter.unwrap_or_default(),
+        candidate_identity_ids: arguments.among,
     };
     let channel = remote::connect(config).await?;
     let mut client = MatchServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
@@ -74,7 +82,10 @@ fn text(name: &str, reply: &proto::IdentifyResponse) -> String {
     };
     let path = if reply.search_path() == proto::SearchPath::Graph { "by graph" } else { "exactly" };
     let choice = choice_text(name, reply.face_choice.as_ref());
-    let searched = format!("{} identities searched {path}", reply.identity_count);
+    let searched = match (reply.searched_identity_count, reply.identity_count) {
+        (some, all) if some < all => format!("{some} of {all} identities searched {path}"),
+        (_, all) => format!("{all} identities searched {path}"),
+    };
     let mut text = format!("{choice}{decision}  {searched}, {}\n", threshold_text(reply.threshold.as_ref()));
     for candidate in &reply.candidates {
         let mark = if candidate.matches { "  matches" } else { "" };

@@ -6,8 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::types::SearchOutcome;
-use crate::biometrics::template::Template;
+use super::types::{Search, SearchOutcome};
 
 /// Probes of one pass at most. A pass of eight takes about three times as long as a pass of one.
 const PROBES_MAX: usize = 8;
@@ -22,8 +21,7 @@ pub(super) struct Batch {
 
 /// A search that waits.
 pub(super) struct Waiting {
-    pub probe: Template,
-    pub capacity: usize,
+    pub search: Search,
     outcome: Mutex<Option<SearchOutcome>>,
 }
 
@@ -32,11 +30,10 @@ impl Batch {
     /// of the searches.
     pub(super) fn search(
         &self,
-        probe: Template,
-        capacity: usize,
+        search: Search,
         pass: impl FnOnce(&[Arc<Waiting>]) -> Vec<SearchOutcome>,
     ) -> Option<SearchOutcome> {
-        let own = Arc::new(Waiting { probe, capacity, outcome: Mutex::new(None) });
+        let own = Arc::new(Waiting { search, outcome: Mutex::new(None) });
         lock(&self.waiting).push(Arc::clone(&own));
         let _leading = lock(&self.pass);
         if let Some(outcome) = lock(&own.outcome).take() {
@@ -64,18 +61,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::biometrics::ids::PackId;
-    use crate::gallery::SearchPath;
+    use crate::biometrics::template::Template;
+    use crate::gallery::{Scope, SearchPath};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn probe() -> Template {
-        Template::from_vector(&[1.0], PackId::from_digits("0".repeat(32))).expect("a template")
+    fn search(capacity: usize) -> Search {
+        let probe = Template::from_vector(&[1.0], PackId::from_digits("0".repeat(32))).expect("a template");
+        Search { probe, capacity, exact: true, scope: Scope::default() }
     }
 
     /// Answers each search with its own capacity, so that a mix-up shows.
     fn answer(searches: &[Arc<Waiting>]) -> Vec<SearchOutcome> {
         let outcome = |search: &Arc<Waiting>| SearchOutcome {
             ranked: Vec::new(),
-            identities: search.capacity as u64,
+            identities: search.search.capacity as u64,
+            searched: 0,
             path: SearchPath::Exact,
         };
         searches.iter().map(outcome).collect()
@@ -89,7 +89,7 @@ mod tests {
             // The first leader waits until all others have queued, so that the next pass is full.
             let (release, released) = std::sync::mpsc::channel::<()>();
             let leader = scope.spawn(move || {
-                batch.search(probe(), 1_000, |searches| {
+                batch.search(search(1_000), |searches| {
                     released.recv().expect("released");
                     answer(searches)
                 })
@@ -100,7 +100,7 @@ mod tests {
             let others: Vec<_> = (0..20)
                 .map(|capacity| {
                     scope.spawn(move || {
-                        batch.search(probe(), capacity, |searches| {
+                        batch.search(search(capacity), |searches| {
                             passes.fetch_add(1, Ordering::Relaxed);
                             answer(searches)
                         })
@@ -128,7 +128,7 @@ mod tests {
             for _ in 0..10 {
                 scope.spawn(|| {
                     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                        batch_ref.search(probe(), 7, |searches| {
+                        batch_ref.search(search(7), |searches| {
                             assert_ne!(failed.fetch_add(1, Ordering::Relaxed), 0, "the first leader dies");
                             answer(searches)
                         })

@@ -35,7 +35,8 @@ mod tests {
     use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
     use crate::biometrics::template::Template;
     use crate::gallery::{
-        EnrolledTemplate, Enrollment, Galleries, GallerySettings, IdentityChange, IfExists, SearchPolicy, Synthetic,
+        EnrolledTemplate, Enrollment, Galleries, GallerySettings, IdentityChange, IfExists, Scope, Search,
+        SearchPolicy, Synthetic,
     };
 
     const DIMENSION: usize = 64;
@@ -264,8 +265,8 @@ mod tests {
     fn search_agrees(galleries: &Galleries, number: u64, state: &State, context: &str) {
         let there = state.clone().unwrap_or_default();
         for tried in 0..44 {
-            let probe = template(number, tried);
-            let best = galleries.search(&gallery(), &probe, 1, false).expect("search").ranked.into_iter().next();
+            let search = Search { probe: template(number, tried), capacity: 1, exact: false, scope: Scope::default() };
+            let best = galleries.search(&gallery(), search).expect("search").ranked.into_iter().next();
             let is_found = best.is_some_and(|best| best.score.cosine() > 0.99 && best.identity == identity(number));
             assert_eq!(is_found, there.contains(&tried), "{context}: template {tried} of identity {number}");
         }

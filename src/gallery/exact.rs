@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use roaring::RoaringBitmap;
+
 use super::coarse::{BLOCK_ROWS, Block, Coarse, CoarseProbe};
 use super::ranking::Ranking;
 use crate::biometrics::ids::{IdentityId, TemplateId};
@@ -10,9 +12,15 @@ use crate::biometrics::template::dot;
 
 /// A row's owner, and the key by which other searches know the row.
 struct Owner {
-    identity: IdentityId,
+    identity: u32,
     template: TemplateId,
     key: u64,
+}
+
+/// An identity and the keys of its rows.
+struct Person {
+    id: IdentityId,
+    keys: Vec<u64>,
 }
 
 /// Rows from which a search is shared by all cores: below, it takes less than a millisecond, and threads would cost more
@@ -25,7 +33,12 @@ pub struct Wanted<'a> {
     pub probe: &'a [f32],
     /// How many identities.
     pub capacity: usize,
+    /// Which identities alone, by number; `None`: all.
+    pub only: Option<&'a RoaringBitmap>,
 }
+
+/// An identity's row read in full costs as much as the first pass over this many rows.
+const FULL_ROW_COST: u64 = 8;
 
 fn cores() -> usize {
     static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
@@ -38,7 +51,10 @@ pub struct ExactSearch {
     values: Vec<f32>,
     coarse: Coarse,
     owners: Vec<Owner>,
-    rows_of: HashMap<IdentityId, Vec<u64>>,
+    /// By number. Numbers that are free again are used first.
+    people: Vec<Option<Person>>,
+    numbers: HashMap<IdentityId, u32>,
+    free: Vec<u32>,
     row_of_key: HashMap<u64, usize>,
     next_key: u64,
 }
@@ -51,7 +67,9 @@ impl ExactSearch {
             values: Vec::new(),
             coarse: Coarse::new(dimension.max(1)),
             owners: Vec::new(),
-            rows_of: HashMap::new(),
+            people: Vec::new(),
+            numbers: HashMap::new(),
+            free: Vec::new(),
             row_of_key: HashMap::new(),
             next_key: 0,
         }
@@ -59,7 +77,12 @@ impl ExactSearch {
 
     /// Returns how many identities have rows.
     pub fn identities(&self) -> usize {
-        self.rows_of.len()
+        self.numbers.len()
+    }
+
+    /// Returns the number of an identity that has rows. It is its own until its rows are removed.
+    pub fn number(&self, identity: &IdentityId) -> Option<u32> {
+        self.numbers.get(identity).copied()
     }
 
     /// Returns how many rows there are.
@@ -76,14 +99,33 @@ impl ExactSearch {
         self.values.extend_from_slice(vector);
         self.coarse.push(vector);
         self.row_of_key.insert(key, self.owners.len());
-        self.owners.push(Owner { identity: identity.clone(), template: template.clone(), key });
-        self.rows_of.entry(identity.clone()).or_default().push(key);
+        let number = self.number(identity).unwrap_or_else(|| self.new_number(identity));
+        self.owners.push(Owner { identity: number, template: template.clone(), key });
+        if let Some(Some(person)) = self.people.get_mut(number as usize) {
+            person.keys.push(key);
+        }
         key
+    }
+
+    fn new_number(&mut self, identity: &IdentityId) -> u32 {
+        let person = Some(Person { id: identity.clone(), keys: Vec::new() });
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.people.push(None);
+            (self.people.len() - 1) as u32 // 4 billion identities are beyond every machine's memory
+        });
+        if let Some(place) = self.people.get_mut(number as usize) {
+            *place = person;
+        }
+        self.numbers.insert(identity.clone(), number);
+        number
     }
 
     /// Takes an identity's rows out; the last row moves into each gap. Returns their keys.
     pub fn remove(&mut self, identity: &IdentityId) -> Vec<u64> {
-        let keys = self.rows_of.remove(identity).unwrap_or_default();
+        let Some(number) = self.numbers.remove(identity) else { return Vec::new() };
+        self.free.push(number);
+        let person = self.people.get_mut(number as usize).and_then(Option::take);
+        let keys = person.map_or_else(Vec::new, |person| person.keys);
         for key in &keys {
             let Some(row) = self.row_of_key.remove(key) else { continue };
             self.owners.swap_remove(row);
@@ -103,40 +145,62 @@ impl ExactSearch {
     /// The result is that of scoring every row in f32. *Cost*: reads an eighth of the f32 bytes, at the speed of memory, on
     /// all cores where there are many; a million templates of 512 in about 7 ms on one core.
     pub fn search(&self, probe: &[f32], capacity: usize) -> Ranking {
-        let mut rankings = self.search_many(&[Wanted { probe, capacity }]);
+        let mut rankings = self.search_many(&[Wanted { probe, capacity, only: None }]);
         rankings.pop().unwrap_or_else(|| Ranking::new(capacity))
     }
 
-    /// Ranks every row for several probes in one pass: codes are read from memory once for all of them.
+    /// Ranks rows for several probes in one pass: codes are read from memory once for all of them.
     pub fn search_many(&self, wanted: &[Wanted<'_>]) -> Vec<Ranking> {
-        let probes: Vec<(&Wanted<'_>, CoarseProbe)> =
-            wanted.iter().map(|wanted| (wanted, self.coarse.probe(wanted.probe))).collect();
         let rows = self.owners.len();
+        let mut rankings: Vec<Ranking> = wanted.iter().map(|wanted| Ranking::new(wanted.capacity)).collect();
+        let mut in_pass: Vec<(&Wanted<'_>, CoarseProbe, &mut Ranking)> = Vec::with_capacity(wanted.len());
+        for (wanted, ranking) in wanted.iter().zip(&mut rankings) {
+            match wanted.only.filter(|only| only.len() * FULL_ROW_COST < self.numbers.len() as u64) {
+                Some(few) => self.rank_people(wanted.probe, few, ranking),
+                None => in_pass.push((wanted, self.coarse.probe(wanted.probe), ranking)),
+            }
+        }
         let shares = if rows < SHARED_ROWS_MIN { 1 } else { cores() };
-        let share = rows.div_ceil(shares).next_multiple_of(BLOCK_ROWS);
-        let mut ranges = (0..rows).step_by(share.max(1)).map(|first| first..rows.min(first + share));
-        let Some(own) = ranges.next() else { return wanted.iter().map(|one| Ranking::new(one.capacity)).collect() };
-        std::thread::scope(|scope| {
+        let share = rows.div_ceil(shares).next_multiple_of(BLOCK_ROWS).max(1);
+        let mut ranges = (0..rows).step_by(share).map(|first| first..rows.min(first + share));
+        let (false, Some(own)) = (in_pass.is_empty(), ranges.next()) else { return rankings };
+        let probes: Vec<(&Wanted<'_>, &CoarseProbe)> =
+            in_pass.iter().map(|(wanted, probe, _)| (*wanted, probe)).collect();
+        let found = std::thread::scope(|scope| {
+            let probes = probes.as_slice();
             let others: Vec<_> = ranges
                 .map(|range| {
-                    let (probes, again) = (&probes, range.clone());
+                    let again = range.clone();
                     let spawned = std::thread::Builder::new().spawn_scoped(scope, move || self.scan(probes, range));
                     (spawned, again)
                 })
                 .collect();
-            let mut rankings = self.scan(&probes, own);
+            let mut found = vec![self.scan(probes, own)];
             for (spawned, range) in others {
                 // No thread to be had, or one that died: the work is done here.
-                let found = spawned.ok().and_then(|thread| thread.join().ok());
-                let found = found.unwrap_or_else(|| self.scan(&probes, range));
-                rankings.iter_mut().zip(found).for_each(|(ranking, found)| ranking.absorb(found));
+                let share = spawned.ok().and_then(|thread| thread.join().ok());
+                found.push(share.unwrap_or_else(|| self.scan(probes, range)));
             }
-            rankings
-        })
+            found
+        });
+        for share in found {
+            in_pass.iter_mut().zip(share).for_each(|((_, _, ranking), part)| ranking.absorb(part));
+        }
+        rankings
+    }
+
+    /// Ranks the rows of few identities, reading each in full.
+    fn rank_people(&self, probe: &[f32], people: &RoaringBitmap, ranking: &mut Ranking) {
+        let people = people.iter().filter_map(|number| self.people.get(number as usize)?.as_ref());
+        for key in people.flat_map(|person| &person.keys) {
+            if let Some(row) = self.row_of_key.get(key) {
+                self.show(*row, probe, ranking);
+            }
+        }
     }
 
     /// Ranks a range of rows, block by block: bounds first, and in full only rows whose bound reaches what is known so far.
-    fn scan(&self, probes: &[(&Wanted<'_>, CoarseProbe)], range: std::ops::Range<usize>) -> Vec<Ranking> {
+    fn scan(&self, probes: &[(&Wanted<'_>, &CoarseProbe)], range: std::ops::Range<usize>) -> Vec<Ranking> {
         let mut rankings: Vec<Ranking> = probes.iter().map(|(wanted, _)| Ranking::new(wanted.capacity)).collect();
         let mut block = Block::new();
         for first in range.clone().step_by(BLOCK_ROWS) {
@@ -145,6 +209,7 @@ impl ExactSearch {
                 for at in 0..count {
                     let floor = ranking.floor();
                     let may_matter = block.bounds.get(at).is_some_and(|bound| *bound >= floor)
+                        && self.is_wanted(first + at, wanted)
                         && self.coarse.bound_row(coarse, first, at, &block) >= floor;
                     if may_matter {
                         self.show(first + at, wanted.probe, ranking);
@@ -155,10 +220,16 @@ impl ExactSearch {
         rankings
     }
 
+    fn is_wanted(&self, row: usize, wanted: &Wanted<'_>) -> bool {
+        let Some(only) = wanted.only else { return true };
+        self.owners.get(row).is_some_and(|owner| only.contains(owner.identity))
+    }
+
     /// Scores a row and shows it to a ranking.
     fn show(&self, row: usize, probe: &[f32], ranking: &mut Ranking) {
-        if let (Some(owner), Some(vector)) = (self.owners.get(row), self.row(row)) {
-            ranking.show(&owner.identity, &owner.template, Score::from_cosine(dot(probe, vector)));
+        let (Some(owner), Some(vector)) = (self.owners.get(row), self.row(row)) else { return };
+        if let Some(Some(person)) = self.people.get(owner.identity as usize) {
+            ranking.show(&person.id, &owner.template, Score::from_cosine(dot(probe, vector)));
         }
     }
 
@@ -256,12 +327,38 @@ mod tests {
             for gone in ["person 3", "person 14", "person 35"] {
                 search.remove(&identity(gone));
             }
-            let wanted: Vec<Wanted<'_>> =
-                (0..40).map(|at| Wanted { probe: &vectors[at * 17], capacity: [1, 2, 5, 100][at % 4] }).collect();
+            let wanted: Vec<Wanted<'_>> = (0..40)
+                .map(|at| Wanted { probe: &vectors[at * 17], capacity: [1, 2, 5, 100][at % 4], only: None })
+                .collect();
             for (wanted, ranking) in wanted.iter().zip(search.search_many(&wanted)) {
                 let expected = brute_force(&search, wanted.probe, wanted.capacity);
                 assert_eq!(named(ranking), expected);
                 assert_eq!(named(search.search(wanted.probe, wanted.capacity)), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn search_of_some_identities_is_the_brute_force_over_them() {
+        let people = crate::gallery::Synthetic::new(5, 64);
+        let mut search = ExactSearch::new(64);
+        for number in 0..2_000 {
+            search.add(
+                &identity(&format!("person {}", number / 2)),
+                &template(&number.to_string()),
+                &people.template(number, 0),
+            );
+        }
+        // Few, some, most, all and none of a thousand.
+        for step in [97, 11, 2, 1, 5_000] {
+            let only: RoaringBitmap =
+                (1..=1_000).filter(|number| number % step == 0).map(|number| number - 1).collect();
+            for (probe, capacity) in [(people.template(3, 7), 5), (people.template(1_999, 0), 1)] {
+                let mut expected = Ranking::new(capacity);
+                search.rank_people(&probe, &only, &mut expected);
+                let wanted = [Wanted { probe: &probe, capacity, only: Some(&only) }];
+                let found = search.search_many(&wanted).pop().expect("a ranking");
+                assert_eq!(named(found), named(expected), "every {step}th");
             }
         }
     }

@@ -7,14 +7,13 @@ use super::index::{Delta, GalleryIndex, Indexes};
 use super::record::now;
 use super::store::{Store, StoredGallery, Write};
 use super::types::{
-    Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, PersonDetails,
+    Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, PersonDetails, Search,
     SearchOutcome, SearchPolicy, StoreError,
 };
 use super::writer::{Change, Writer};
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::score::Threshold;
-use crate::biometrics::template::Template;
 use crate::error::{Entity, Error};
 
 /// A page of a list, and whether more follows.
@@ -271,18 +270,11 @@ impl Galleries {
         self.writer.run(change).await
     }
 
-    /// Ranks the identities of a gallery: the best `capacity`, ties by id. `exact` scores every template whatever the
-    /// gallery's policy. Blocks for as long as the search takes.
+    /// Ranks the identities of a gallery, ties by id. Blocks for as long as the search takes.
     ///
     /// *Errors*: [`Error::NotFound`]; [`Error::PackMismatch`].
-    pub fn search(
-        &self,
-        gallery: &GalleryId,
-        probe: &Template,
-        capacity: usize,
-        exact: bool,
-    ) -> Result<SearchOutcome, Error> {
-        self.indexes.search(gallery, probe, capacity, exact)
+    pub fn search(&self, gallery: &GalleryId, search: Search) -> Result<SearchOutcome, Error> {
+        self.indexes.search(gallery, search)
     }
 }
 

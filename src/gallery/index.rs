@@ -3,19 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use roaring::RoaringBitmap;
+
 use super::batch::Batch;
 use super::exact::{ExactSearch, Wanted};
 use super::graph::GraphSearch;
+use super::metadata::MetadataIndex;
 use super::ranking::Ranking;
-use super::types::{Gallery, GalleryCounts, Identity, SearchOutcome, SearchPath, SearchPolicy};
+use super::types::{Gallery, GalleryCounts, Identity, Scope, Search, SearchOutcome, SearchPath, SearchPolicy};
 use crate::biometrics::ids::{GalleryId, IdentityId};
-use crate::biometrics::template::Template;
 use crate::error::Error;
 
 /// A gallery's settings and rows.
 pub(super) struct GalleryIndex {
     gallery: Gallery,
     rows: ExactSearch,
+    metadata: MetadataIndex,
     /// There while the policy asks for it and it has not failed; without it the exact search answers.
     graph: Option<GraphSearch>,
     damaged: BTreeSet<IdentityId>,
@@ -47,7 +50,7 @@ const BATCH_ROWS_MIN: usize = 32 * 1_024;
 impl GalleryIndex {
     pub(super) fn new(gallery: Gallery) -> Self {
         let rows = ExactSearch::new(gallery.dimension);
-        Self { gallery, rows, graph: None, damaged: BTreeSet::new() }
+        Self { gallery, rows, metadata: MetadataIndex::default(), graph: None, damaged: BTreeSet::new() }
     }
 
     pub(super) fn set_identity(&mut self, identity: &Identity) {
@@ -55,6 +58,9 @@ impl GalleryIndex {
         for enrolled in &identity.templates {
             let key = self.rows.add(&identity.id, &enrolled.id, enrolled.template.values());
             self.on_graph(|graph| graph.add(key, enrolled.template.values()));
+        }
+        if let Some(number) = self.rows.number(&identity.id) {
+            self.metadata.insert(number, &identity.details.metadata);
         }
     }
 
@@ -64,6 +70,9 @@ impl GalleryIndex {
 
     fn drop_identity(&mut self, identity: &IdentityId) {
         self.damaged.remove(identity);
+        if let Some(number) = self.rows.number(identity) {
+            self.metadata.remove(number);
+        }
         for key in self.rows.remove(identity) {
             self.on_graph(|graph| graph.remove(key));
         }
@@ -77,22 +86,48 @@ impl GalleryIndex {
         }
     }
 
-    /// Searches by graph; `None` where there is none, or it has no place free.
-    fn search_graph(&self, probe: &Template, capacity: usize) -> Result<Option<SearchOutcome>, Error> {
-        let Some(graph) = &self.graph else { return Ok(None) };
-        let proposed = graph.propose(probe.values(), capacity)?;
-        let rank = |keys: Vec<u64>| self.rows.rank(probe.values(), &keys, capacity);
-        Ok(proposed.map(|keys| self.outcome(rank(keys), SearchPath::Graph)))
+    /// Searches by graph; `None` where there is none, or it has no place free, or not everyone is meant.
+    fn search_graph(&self, search: &Search) -> Result<Option<SearchOutcome>, Error> {
+        let graph = self.graph.as_ref().filter(|_| !search.exact && search.scope.is_everyone());
+        let Some(graph) = graph else { return Ok(None) };
+        let proposed = graph.propose(search.probe.values(), search.capacity)?;
+        let rank = |keys: Vec<u64>| self.rows.rank(search.probe.values(), &keys, search.capacity);
+        Ok(proposed.map(|keys| self.outcome(rank(keys), SearchPath::Graph, None)))
     }
 
-    /// Searches exactly, for all probes in one pass.
-    fn search_exactly(&self, wanted: &[Wanted<'_>]) -> Vec<SearchOutcome> {
-        let rankings = self.rows.search_many(wanted).into_iter();
-        rankings.map(|ranking| self.outcome(ranking, SearchPath::Exact)).collect()
+    /// Searches exactly, for all in one pass.
+    fn search_exactly(&self, searches: &[&Search]) -> Vec<SearchOutcome> {
+        let selected: Vec<Option<RoaringBitmap>> = searches.iter().map(|search| self.select(&search.scope)).collect();
+        let wanted: Vec<Wanted<'_>> = searches
+            .iter()
+            .zip(&selected)
+            .map(|(search, only)| Wanted {
+                probe: search.probe.values(),
+                capacity: search.capacity,
+                only: only.as_ref(),
+            })
+            .collect();
+        let rankings = self.rows.search_many(&wanted).into_iter().zip(&selected);
+        rankings.map(|(ranking, only)| self.outcome(ranking, SearchPath::Exact, only.as_ref())).collect()
     }
 
-    fn outcome(&self, ranking: Ranking, path: SearchPath) -> SearchOutcome {
-        SearchOutcome { ranked: ranking.into_best_first(), identities: self.rows.identities() as u64, path }
+    /// Returns the numbers of the identities that a search may name; `None`: all.
+    fn select(&self, scope: &Scope) -> Option<RoaringBitmap> {
+        let filtered = scope.filter.as_ref().map(|filter| self.metadata.select(filter));
+        let listed = scope
+            .candidates
+            .as_ref()
+            .map(|listed| listed.iter().filter_map(|identity| self.rows.number(identity)).collect::<RoaringBitmap>());
+        match (filtered, listed) {
+            (Some(filtered), Some(listed)) => Some(filtered & listed),
+            (filtered, listed) => filtered.or(listed),
+        }
+    }
+
+    fn outcome(&self, ranking: Ranking, path: SearchPath, only: Option<&RoaringBitmap>) -> SearchOutcome {
+        let identities = self.rows.identities() as u64;
+        let searched = only.map_or(identities, RoaringBitmap::len);
+        SearchOutcome { ranked: ranking.into_best_first(), identities, searched, path }
     }
 
     fn counts(&self) -> GalleryCounts {
@@ -125,30 +160,21 @@ impl Indexes {
     /// Searches a gallery.
     ///
     /// *Errors*: [`Error::NotFound`]; [`Error::PackMismatch`].
-    pub(super) fn search(
-        &self,
-        gallery: &GalleryId,
-        probe: &Template,
-        capacity: usize,
-        exact: bool,
-    ) -> Result<SearchOutcome, Error> {
+    pub(super) fn search(&self, gallery: &GalleryId, search: Search) -> Result<SearchOutcome, Error> {
         let shared = self.find(gallery).ok_or(Error::NotFound(crate::error::Entity::Gallery))?;
         let index = read(&shared.index);
-        probe.check_fits(&index.gallery.pack_id, index.gallery.dimension)?;
-        if !exact && let Some(outcome) = index.search_graph(probe, capacity)? {
+        search.probe.check_fits(&index.gallery.pack_id, index.gallery.dimension)?;
+        if let Some(outcome) = index.search_graph(&search)? {
             return Ok(outcome);
         }
         let outcome = if index.rows.templates() < BATCH_ROWS_MIN {
-            index.search_exactly(&[Wanted { probe: probe.values(), capacity }]).pop()
+            index.search_exactly(&[&search]).pop()
         } else {
             // Let go, or a write that waits would keep the leader's pass from ever beginning.
             drop(index);
-            shared.batch.search(probe.clone(), capacity, |searches| {
-                let wanted: Vec<Wanted<'_>> = searches
-                    .iter()
-                    .map(|search| Wanted { probe: search.probe.values(), capacity: search.capacity })
-                    .collect();
-                read(&shared.index).search_exactly(&wanted)
+            shared.batch.search(search, |waiting| {
+                let searches: Vec<&Search> = waiting.iter().map(|waiting| &waiting.search).collect();
+                read(&shared.index).search_exactly(&searches)
             })
         };
         outcome.ok_or_else(|| Error::internal("a search without an outcome"))

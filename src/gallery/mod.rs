@@ -11,9 +11,11 @@ mod batch;
 mod coarse;
 mod crash;
 mod exact;
+pub mod filter;
 mod galleries;
 mod graph;
 mod index;
+mod metadata;
 mod ranking;
 mod record;
 mod store;
@@ -28,5 +30,5 @@ pub use synthetic::Synthetic;
 pub(crate) use types::check_display_name;
 pub use types::{
     Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, MetadataValue,
-    PersonDetails, SearchOutcome, SearchPath, SearchPolicy, StoreError,
+    PersonDetails, Scope, Search, SearchOutcome, SearchPath, SearchPolicy, StoreError,
 };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use super::filter::Filter;
 use super::ranking::Ranked;
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::face::Face;
@@ -78,6 +79,18 @@ pub enum MetadataValue {
         /// From 0 to 999,999,999.
         nanos: i32,
     },
+}
+
+// What is known of a person never reaches a log through `Debug`.
+impl std::fmt::Debug for MetadataValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            MetadataValue::Text(_) => "Text(..)",
+            MetadataValue::Number(_) => "Number(..)",
+            MetadataValue::Flag(_) => "Flag(..)",
+            MetadataValue::Time { .. } => "Time(..)",
+        })
+    }
 }
 
 /// What is known of a person besides the templates.
@@ -187,6 +200,39 @@ pub struct Deletion {
     pub time: SystemTime,
 }
 
+/// What to look for in a gallery.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// Whom to find.
+    pub probe: Template,
+    /// How many identities to return.
+    pub capacity: usize,
+    /// Score every template, whatever the gallery's policy.
+    pub exact: bool,
+    /// Among whom.
+    pub scope: Scope,
+}
+
+/// Which identities a search may name. It is applied before scoring, so an answer is as complete as one without it, and it
+/// is always found exactly.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Those whose metadata it is true of.
+    pub filter: Option<Filter>,
+    /// These; who is not enrolled is passed over.
+    pub candidates: Option<Vec<IdentityId>>,
+}
+
+impl Scope {
+    /// The most candidates a search may list.
+    pub const CANDIDATES_MAX: usize = 100_000;
+
+    /// Tells whether all identities are searched.
+    pub fn is_everyone(&self) -> bool {
+        self.filter.is_none() && self.candidates.is_none()
+    }
+}
+
 /// How candidates were found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchPath {
@@ -203,6 +249,8 @@ pub struct SearchOutcome {
     pub ranked: Vec<Ranked>,
     /// How many identities were in the gallery when it was searched.
     pub identities: u64,
+    /// How many of them the scope left.
+    pub searched: u64,
     /// How they were found.
     pub path: SearchPath,
 }

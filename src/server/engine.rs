@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::GalleryId;
-use crate::biometrics::template::Template;
 use crate::error::Error;
-use crate::gallery::{Galleries, SearchOutcome};
+use crate::gallery::{Galleries, Search, SearchOutcome};
 use crate::model::Pack;
 use crate::pipeline::{Acquired, Detected, DetectionSettings};
 use crate::runtime::{Place, Workers};
@@ -38,14 +37,8 @@ impl Engine {
         self.workers.run(place, move |pipeline| pipeline.acquire(&photo, &settings, selection)).await
     }
 
-    pub(super) async fn search(
-        &self,
-        gallery: GalleryId,
-        probe: Template,
-        capacity: usize,
-        exact: bool,
-    ) -> Result<SearchOutcome, Error> {
-        self.with_galleries(move |galleries| galleries.search(&gallery, &probe, capacity, exact)).await
+    pub(super) async fn search(&self, gallery: GalleryId, search: Search) -> Result<SearchOutcome, Error> {
+        self.with_galleries(move |galleries| galleries.search(&gallery, search)).await
     }
 
     /// Runs what reads the store or scans a gallery off the async workers.

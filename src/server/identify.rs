@@ -9,11 +9,12 @@ use super::engine::Engine;
 use super::status::status;
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::face::NotChosen;
-use crate::biometrics::ids::GalleryId;
+use crate::biometrics::ids::{GalleryId, IdentityId};
 use crate::biometrics::score::{AppliedThreshold, Score};
 use crate::contract as proto;
 use crate::error::{Entity, Error};
-use crate::gallery::{Ranked, SearchOutcome};
+use crate::gallery::filter::Filter;
+use crate::gallery::{Ranked, Scope, Search, SearchOutcome};
 use crate::matching;
 
 const TOP_K_DEFAULT: usize = 5;
@@ -44,6 +45,7 @@ async fn identify(engine: &Engine, request: proto::IdentifyRequest) -> Result<pr
     };
     let settings = convert::detection(request.detection)?;
     let selection = convert::one_face_selection(request.face_selection)?;
+    let scope = scope(&request.filter, &request.candidate_identity_ids)?;
 
     let probe = request.probe.and_then(|probe| probe.probe);
     let (template, choice) = match probe.ok_or_else(|| Error::bad_field("probe", "a photo or an embedding"))? {
@@ -65,8 +67,9 @@ async fn identify(engine: &Engine, request: proto::IdentifyRequest) -> Result<pr
 
     let pack_id = template.pack_id().as_str().to_owned();
     let capacity = top_k.max(matching::RANKED_MIN);
-    let outcome = engine.search(gallery_id.clone(), template, capacity, request.exact).await?;
-    let SearchOutcome { ranked, identities, path } = outcome;
+    let search = Search { probe: template, capacity, exact: request.exact, scope };
+    let outcome = engine.search(gallery_id.clone(), search).await?;
+    let SearchOutcome { ranked, identities, searched, path } = outcome;
     let named = name_candidates(engine, gallery_id, ranked).await?;
     let scores: Vec<Score> = named.iter().map(|(ranked, _)| ranked.score).collect();
     Ok(proto::IdentifyResponse {
@@ -74,10 +77,26 @@ async fn identify(engine: &Engine, request: proto::IdentifyRequest) -> Result<pr
         candidates: named.into_iter().take(top_k).map(|candidate| candidate_reply(candidate, threshold)).collect(),
         threshold: Some(convert::threshold_reply(threshold)),
         identity_count: identities,
+        searched_identity_count: searched,
         search_path: convert::search_path_reply(path),
         face_choice: choice,
         not_searchable_reason: String::new(),
         pack_id,
+    })
+}
+
+/// Among whom to search: no filter and no candidates mean everyone.
+fn scope(filter: &str, candidates: &[String]) -> Result<Scope, Error> {
+    if candidates.len() > Scope::CANDIDATES_MAX {
+        return Err(Error::bad_field("candidate_identity_ids", "at most 100,000"));
+    }
+    let parse = |(index, id): (usize, &String)| {
+        IdentityId::parse(id).map_err(|error| error.at(&format!("candidate_identity_ids[{index}]")))
+    };
+    let candidates: Vec<IdentityId> = candidates.iter().enumerate().map(parse).collect::<Result<_, Error>>()?;
+    Ok(Scope {
+        filter: (!filter.trim().is_empty()).then(|| Filter::parse("filter", filter)).transpose()?,
+        candidates: Some(candidates).filter(|candidates| !candidates.is_empty()),
     })
 }
 
@@ -130,6 +149,7 @@ fn not_searchable(
         candidates: Vec::new(),
         threshold: Some(convert::threshold_reply(threshold)),
         identity_count,
+        searched_identity_count: 0,
         search_path: proto::SearchPath::Unspecified.into(),
         face_choice,
         not_searchable_reason: Error::from(reason).reason().to_owned(),

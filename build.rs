@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names();
     tonic_prost_build::configure()
+        .codec_path("crate::server::CheckedCodec")
         .skip_debug(messages.iter().map(|name| format!(".facematch.v1.{name}")))
         .compile_fds_with_config(descriptors, config)?;
 

@@ -18,6 +18,9 @@ pub enum Error {
         /// What it must be.
         expected: String,
     },
+    /// A message that cannot be a request.
+    #[error("{0}")]
+    BadMessage(&'static str),
     /// What is wrong with the photo in a field of a request.
     #[error("{field}: {source}")]
     AtField {
@@ -79,7 +82,7 @@ pub enum Error {
         retry_after: Duration,
     },
     /// The caller's time is up.
-    #[error("the deadline passed before the work began")]
+    #[error("the deadline passed; a write that was under way may still take effect")]
     DeadlineExceeded,
     /// The server is starting or draining, or a part of it has stopped.
     #[error("not available: {0}")]
@@ -140,6 +143,7 @@ impl Error {
     pub fn reason(&self) -> &'static str {
         match self {
             Error::BadField { .. } => "BAD_FIELD",
+            Error::BadMessage(_) => "BAD_MESSAGE",
             Error::AtField { source, .. } => source.reason(),
             Error::Photo(error) => error.reason(),
             Error::Face(NotChosen::NoFace) => "NO_FACE",

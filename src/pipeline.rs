@@ -91,14 +91,16 @@ impl Pipeline {
 
     fn detect_in(&mut self, picture: &RgbImage, settings: &DetectionSettings) -> Result<Detected, Error> {
         let (width_px, height_px) = picture.dimensions();
-        let sides_px = settings.scales.sides_px(width_px.max(height_px));
         let spec = &self.pack.detector;
+        // A network with one fixed input size sees a smaller scale in the corner of it, and no larger one.
+        let mut sides_px = settings.scales.sides_px(width_px.max(height_px));
+        sides_px.iter_mut().for_each(|side| *side = (*side).min(spec.fixed_side_px.unwrap_or(*side)));
+        sides_px.dedup();
         let score_min = settings.score_min.unwrap_or(spec.score_min);
         let mut candidates = Vec::new();
         for side in &sides_px {
-            // A network with one fixed input size sees a smaller scale in the corner of it, and no larger one.
             let canvas = spec.fixed_side_px.unwrap_or(*side);
-            let letterbox = Letterbox::new(picture, (*side).min(canvas), canvas);
+            let letterbox = Letterbox::new(picture, *side, canvas);
             let outputs = self.detector.run(&letterbox.tensor(&spec.preprocessing))?;
             let geometry = Geometry { canvas_px: canvas as usize, scale: letterbox.scale() };
             candidates.extend(spec.head.decode(&outputs, geometry, score_min)?);

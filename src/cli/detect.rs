@@ -49,11 +49,14 @@ pub(super) fn run(config: &Config, output: &Output, arguments: &Arguments) -> an
         bar.inc(1);
         match detected {
             Ok(reply) => {
-                let line = serde_json::json!({ "photo": photo, "detected": reply_json(&reply)? });
+                let line = serde_json::json!({ "photo": photo.to_string_lossy(), "detected": reply_json(&reply)? });
                 bar.suspend(|| output.value(&line, || text(photo, &reply)))?;
             }
             Err(error) if output.is_json() => {
-                output.value(&serde_json::json!({ "photo": photo, "error": format!("{error:#}") }), String::new)?;
+                output.value(
+                    &serde_json::json!({ "photo": photo.to_string_lossy(), "error": format!("{error:#}") }),
+                    String::new,
+                )?;
             }
             Err(error) => complain(&bar, &format!("{error:#}")),
         }

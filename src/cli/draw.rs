@@ -14,6 +14,9 @@ const LANDMARK_COLOR: Rgb<u8> = Rgb([255, 60, 60]);
 pub(super) fn targets(out: &Path, photos: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     if photos.len() == 1 && !out.is_dir() {
         anyhow::ensure!(is_writable_format(out), "--draw writes .png and .jpg files, not {}", out.display());
+        let same =
+            |photo: &PathBuf| photo.canonicalize().ok().is_some_and(|photo| out.canonicalize().ok() == Some(photo));
+        anyhow::ensure!(!photos.iter().any(same), "--draw would replace the photo itself: {}", out.display());
         return Ok(vec![out.to_path_buf()]);
     }
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;

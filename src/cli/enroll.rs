@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use indicatif::ProgressBar;
+use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -43,13 +44,16 @@ pub(super) struct Arguments {
 /// File names that are photos.
 const PHOTO_EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff"];
 
+/// As long as an id may be.
+const TEMPLATE_ID_BYTES_MAX: usize = 128;
+
 /// Tries of one photo while the server is overloaded: minutes, even at the shortest delay.
 const TRIES_MAX: usize = 1_000;
 
 /// A photo and whose it is.
 struct Photo {
     identity: String,
-    file_name: String,
+    template_id: String,
     path: PathBuf,
 }
 
@@ -128,7 +132,7 @@ async fn enroll(
         }
     };
     let source = Some(proto::sample::Source::Photo(proto::Photo { data }));
-    request.samples = vec![proto::Sample { source, template_id: photo.file_name.clone() }];
+    request.samples = vec![proto::Sample { source, template_id: photo.template_id.clone() }];
     for _ in 0..TRIES_MAX {
         let status = match client.enroll(request.clone()).await {
             Ok(reply) => {
@@ -142,11 +146,10 @@ async fn enroll(
             continue;
         }
         let reason = remote::reason(&status).unwrap_or_else(|| format!("{:?}", status.code()));
-        let is_photos_fault = match status.code() {
-            Code::InvalidArgument | Code::OutOfRange | Code::Internal => true,
-            Code::FailedPrecondition => reason == "TOO_MANY_TEMPLATES",
-            _ => false,
-        };
+        let is_photos_fault = reason.starts_with("PHOTO_")
+            || ["NO_FACE", "SEVERAL_FACES", "TOO_MANY_TEMPLATES", "INTERNAL", "RECORD_DAMAGED"]
+                .contains(&reason.as_str())
+            || status.code() == Code::OutOfRange; // larger than a message may be
         if !is_photos_fault {
             return Err(remote::failed(status).context(format!("stopped at {}", photo.path.display())));
         }
@@ -164,7 +167,9 @@ impl Summary {
             Outcome::Failed { reason, message } => {
                 complain(bar, &format!("{}: {message} ({reason})", photo.path.display()));
                 *self.reasons.entry(reason.clone()).or_default() += 1;
-                self.failures.push(serde_json::json!({ "photo": photo.path, "reason": reason, "message": message }));
+                self.failures.push(
+                    serde_json::json!({ "photo": photo.path.to_string_lossy(), "reason": reason, "message": message }),
+                );
                 bar.set_message(count(self.failures.len(), "failure", "failures"));
             }
             Outcome::Enrolled => {
@@ -226,11 +231,10 @@ fn find_photos(folder: &Path) -> anyhow::Result<Vec<Photo>> {
             astray += usize::from(is_photo(&person));
             continue;
         }
-        let identity = name(&person)?;
-        for path in entries(&person)? {
-            if is_photo(&path) && path.is_file() {
-                photos.push(Photo { identity: identity.clone(), file_name: name(&path)?, path });
-            }
+        // One folder that cannot be used is told and passed over: the others are not its fault.
+        match photos_of(&person) {
+            Ok(found) => photos.extend(found),
+            Err(error) => eprintln!("facematch: passed over: {error:#}"),
         }
     }
     if astray > 0 {
@@ -240,6 +244,25 @@ fn find_photos(folder: &Path) -> anyhow::Result<Vec<Photo>> {
     }
     anyhow::ensure!(!photos.is_empty(), "no photos in the folders of {}: expected DIR/NAME/PHOTO", folder.display());
     Ok(photos)
+}
+
+fn photos_of(person: &Path) -> anyhow::Result<Vec<Photo>> {
+    let identity = name(person)?;
+    let mut photos = Vec::new();
+    for path in entries(person)?.into_iter().filter(|path| is_photo(path) && path.is_file()) {
+        photos.push(Photo { identity: identity.clone(), template_id: template_id(&name(&path)?), path });
+    }
+    Ok(photos)
+}
+
+/// A photo's file name, so that enrolling it again is noticed; of a name too long for an id its beginning and a hash.
+fn template_id(file_name: &str) -> String {
+    if file_name.len() <= TEMPLATE_ID_BYTES_MAX {
+        return file_name.to_owned();
+    }
+    let hash: String = Sha256::digest(file_name).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let kept = file_name.floor_char_boundary(TEMPLATE_ID_BYTES_MAX - hash.len() - 1);
+    format!("{}~{hash}", file_name.get(..kept).unwrap_or_default())
 }
 
 fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -266,6 +289,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn template_id_of_a_long_name_is_short_and_its_own() {
+        let long = |end: &str| template_id(&format!("{}{end}", "é".repeat(120)));
+        assert!(long("a.jpg").len() <= 128 && long("a.jpg") != long("b.jpg") && long("a.jpg") == long("a.jpg"));
+        assert_eq!(template_id("a.jpg"), "a.jpg");
+    }
+
+    #[test]
     fn photos_are_found_a_folder_an_identity() {
         let folder = tempfile::tempdir().expect("a folder");
         for file in ["zoe/b.JPG", "zoe/a.png", "ann/1.webp", "ann/notes.txt", "stray.jpg"] {
@@ -274,7 +304,7 @@ mod tests {
             std::fs::write(path, b"x").expect("a file");
         }
         let found = find_photos(folder.path()).expect("photos");
-        let found: Vec<_> = found.iter().map(|photo| (photo.identity.as_str(), photo.file_name.as_str())).collect();
+        let found: Vec<_> = found.iter().map(|photo| (photo.identity.as_str(), photo.template_id.as_str())).collect();
         assert_eq!(found, [("ann", "1.webp"), ("zoe", "a.png"), ("zoe", "b.JPG")]);
         assert!(find_photos(&folder.path().join("ann")).is_err());
     }

@@ -78,7 +78,13 @@ fn text(name: &str, reply: &proto::IdentifyResponse) -> String {
         proto::IdentifyDecision::Match => format!("MATCH  {best}"),
         proto::IdentifyDecision::NoMatch => "NO MATCH".to_owned(),
         proto::IdentifyDecision::Ambiguous => "AMBIGUOUS".to_owned(),
-        _ => "NOT SEARCHABLE".to_owned(),
+        _ => {
+            return format!(
+                "{}NOT SEARCHABLE  {}",
+                choice_text(name, reply.face_choice.as_ref()),
+                reply.not_searchable_reason
+            );
+        }
     };
     let path = if reply.search_path() == proto::SearchPath::Graph { "by graph" } else { "exactly" };
     let choice = choice_text(name, reply.face_choice.as_ref());

@@ -228,6 +228,9 @@ fn add_text(photos: &[PathBuf], reply: &proto::EnrollResponse) -> String {
 }
 
 fn text(identity: &proto::Identity) -> String {
+    if identity.damaged {
+        return format!("{}  DAMAGED: delete and enrol again, or restore the data folder", identity.identity_id);
+    }
     let templates = count(identity.templates.len(), "template", "templates");
     let name = Some(&identity.display_name).filter(|name| !name.is_empty());
     let name = name.map(|name| format!("  ({name})")).unwrap_or_default();

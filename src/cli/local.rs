@@ -1,5 +1,6 @@
 //! The models on this machine, for the commands that need no server.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,9 +18,17 @@ pub(super) fn open(config: &Config) -> anyhow::Result<(Arc<Pack>, Pipeline)> {
     Ok((pack, pipeline))
 }
 
+/// Larger files are no photos: a device or a disk image that was named by mistake must not fill the memory.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
 /// Reads a photo's bytes.
 pub(super) fn read_photo(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    let cannot_read = || format!("cannot read {}", path.display());
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).with_context(cannot_read)?;
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).with_context(cannot_read)?;
+    anyhow::ensure!((bytes.len() as u64) < FILE_BYTES_MAX, "{} is larger than any photo", path.display());
+    Ok(bytes)
 }
 
 /// Says what is wrong with a photo, and the reason that the contract gives it.

@@ -112,7 +112,11 @@ pub fn run() -> anyhow::Result<Answer> {
 }
 
 fn block_on(command: impl Future<Output = anyhow::Result<Answer>>) -> anyhow::Result<Answer> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let answer = runtime.block_on(command);
+    // A start that was given up may still be reading the store: it is not waited for.
+    runtime.shutdown_background();
+    answer
 }
 
 /// The command line, with a flag for every setting that a command uses.

@@ -45,9 +45,12 @@ impl Output {
     }
 }
 
-/// Prints one line to stdout.
+/// Prints one line to stdout. Whoever reads it may have seen enough, as `head` has: the exit code still tells the answer.
 fn print(line: &str) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Complains on stderr, without disturbing a progress bar.

@@ -1,5 +1,6 @@
 //! The seam: everything the rest of the engine asks of galleries.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use super::index::{Delta, GalleryIndex, Indexes};
 use super::record::now;
 use super::store::{Store, StoredGallery, Write};
 use super::types::{
-    Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, PersonDetails, Search,
-    SearchOutcome, SearchPolicy, StoreError,
+    Deletion, Enrolled, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, PersonDetails,
+    Search, SearchOutcome, SearchPolicy, StoreError,
 };
 use super::writer::{Change, Writer};
 use crate::biometrics::decision::AmbiguityMargin;
@@ -169,11 +170,11 @@ impl Galleries {
         self.writer.run(change).await
     }
 
-    /// Enrols an identity or adds templates to one. Returns the identity and whether it is new.
+    /// Enrols an identity or adds templates to one.
     ///
     /// *Errors*: [`Error::NotFound`] without the gallery; [`Error::PackMismatch`]; [`Error::AlreadyExists`];
     /// [`Error::TooManyTemplates`].
-    pub async fn enroll(&self, gallery: GalleryId, enrollment: Enrollment) -> Result<(Identity, bool), Error> {
+    pub async fn enroll(&self, gallery: GalleryId, enrollment: Enrollment) -> Result<Enrolled, Error> {
         self.writer.run(move |change| enroll(change, &gallery, enrollment)).await
     }
 
@@ -191,18 +192,19 @@ impl Galleries {
         self.store.contains(&find_gallery(&self.store, gallery)?, id)
     }
 
-    /// Returns up to `count` identities after an id.
+    /// Returns up to `count` identities after an id; `None` for one whose record is damaged.
     ///
-    /// *Errors*: [`Error::NotFound`] without the gallery; [`Error::DataLoss`] where a record is damaged.
+    /// *Errors*: [`Error::NotFound`] without the gallery.
     pub fn list_identities(
         &self,
         gallery: &GalleryId,
         after: Option<&IdentityId>,
         count: usize,
-    ) -> Result<Page<Identity>, Error> {
+    ) -> Result<Page<(IdentityId, Option<Identity>)>, Error> {
         let stored = find_gallery(&self.store, gallery)?;
         let mut following = self.store.identities_after(&stored, after);
-        let items = following.by_ref().take(count).map(|entry| entry?.1).collect::<Result<_, Error>>()?;
+        let items = following.by_ref().take(count).map(|entry| entry.map(|(id, identity)| (id, identity.ok())));
+        let items = items.collect::<Result<_, Error>>()?;
         Ok(Page { items, more: following.next().is_some() })
     }
 
@@ -304,7 +306,7 @@ fn build_index(store: &Store, stored: &StoredGallery) -> Result<GalleryIndex, Er
     Ok(index)
 }
 
-fn enroll(change: &mut Change<'_>, gallery: &GalleryId, enrollment: Enrollment) -> Result<(Identity, bool), Error> {
+fn enroll(change: &mut Change<'_>, gallery: &GalleryId, enrollment: Enrollment) -> Result<Enrolled, Error> {
     let stored = find_gallery(change.store, gallery)?;
     for enrolled in &enrollment.templates {
         enrolled.template.check_fits(&stored.gallery.pack_id, stored.gallery.dimension)?;
@@ -313,7 +315,7 @@ fn enroll(change: &mut Change<'_>, gallery: &GalleryId, enrollment: Enrollment) 
     if existing.is_some() && enrollment.if_exists == IfExists::Refuse {
         return Err(Error::AlreadyExists(Entity::Identity));
     }
-    let created = existing.is_none();
+    let is_new = existing.is_none();
     let time = now();
     let mut identity = existing.unwrap_or_else(|| Identity {
         id: enrollment.identity,
@@ -323,8 +325,10 @@ fn enroll(change: &mut Change<'_>, gallery: &GalleryId, enrollment: Enrollment) 
         updated: time,
     });
     enrollment.change.apply_to(&mut identity.details);
+    let mut added = BTreeSet::new();
     for enrolled in enrollment.templates {
         if !identity.templates.iter().any(|known| known.id == enrolled.id) {
+            added.insert(enrolled.id.clone());
             identity.templates.push(enrolled);
         }
     }
@@ -336,7 +340,7 @@ fn enroll(change: &mut Change<'_>, gallery: &GalleryId, enrollment: Enrollment) 
         return Err(Error::bad_field("samples", "at least one that gives a template"));
     }
     identity.updated = time;
-    Ok((set_identity(change, &stored, identity)?, created))
+    Ok(Enrolled { identity: set_identity(change, &stored, identity)?, is_new, added })
 }
 
 fn set_gallery(change: &mut Change<'_>, stored: StoredGallery) -> Result<Gallery, Error> {

@@ -14,9 +14,6 @@ const CONNECTIVITY: usize = 16;
 /// it misses 6 % of the mates among 50,000, at 512 it finds them all (at 200,000: .982).
 const EXPANSION: usize = 512;
 
-/// Proposals asked for, at least: several templates of one identity may crowd the front.
-const PROPOSALS_MIN: usize = 64;
-
 /// Searches at a time. usearch fails a search beyond the threads it reserved; more than a machine has cores gain nothing.
 const THREADS_MAX: usize = 256;
 
@@ -63,13 +60,12 @@ impl GraphSearch {
         self.index.remove(key).map(|_| ()).map_err(Error::internal)
     }
 
-    /// Proposes rows near a probe; `None` where as many searches as the graph has threads for are running.
-    pub(super) fn propose(&self, probe: &[f32], wanted: usize) -> Result<Option<Vec<u64>>, Error> {
+    /// Proposes up to `count` rows near a probe; `None` where as many searches as the graph has threads for are running.
+    pub(super) fn propose(&self, probe: &[f32], count: usize) -> Result<Option<Vec<u64>>, Error> {
         let _place = match Place::take(&self.searching) {
             Some(place) => place,
             None => return Ok(None),
         };
-        let count = wanted.saturating_mul(4).max(PROPOSALS_MIN);
         Ok(Some(self.index.search(probe, count).map_err(Error::internal)?.keys))
     }
 
@@ -127,7 +123,7 @@ mod tests {
         }
         let mut graph = GraphSearch::build(64, &rows).expect("a graph");
         let best = |graph: &GraphSearch, rows: &ExactSearch, seed: u64| {
-            let keys = graph.propose(&direction(seed), 5).expect("a search").expect("a place");
+            let keys = graph.propose(&direction(seed), 64).expect("a search").expect("a place");
             rows.rank(&direction(seed), &keys, 5).into_best_first().first().map(|ranked| ranked.identity.clone())
         };
         for seed in [1, 77, 2_000] {

@@ -44,6 +44,10 @@ struct Shared {
     batch: Batch,
 }
 
+/// Proposals that a graph is asked for first, at least, and how often it is asked for four times as many.
+const PROPOSALS_MIN: usize = 64;
+const PROPOSAL_ROUNDS: usize = 3;
+
 /// Rows from which searches share passes: below, a search is done sooner than it could be shared.
 const BATCH_ROWS_MIN: usize = 32 * 1_024;
 
@@ -90,9 +94,19 @@ impl GalleryIndex {
     fn search_graph(&self, search: &Search) -> Result<Option<SearchOutcome>, Error> {
         let graph = self.graph.as_ref().filter(|_| !search.exact && search.scope.is_everyone());
         let Some(graph) = graph else { return Ok(None) };
-        let proposed = graph.propose(search.probe.values(), search.capacity)?;
-        let rank = |keys: Vec<u64>| self.rows.rank(search.probe.values(), &keys, search.capacity);
-        Ok(proposed.map(|keys| self.outcome(rank(keys), SearchPath::Graph, None)))
+        let (probe, capacity) = (search.probe.values(), search.capacity);
+        let mut count = capacity.saturating_mul(4).max(PROPOSALS_MIN);
+        // Templates of one identity may crowd the front: then more are asked for, until as many identities are ranked as
+        // wanted. An identity whose every template scores high takes few rounds; where many do, the exact search is as fast.
+        for _ in 0..PROPOSAL_ROUNDS {
+            let Some(keys) = graph.propose(probe, count)? else { return Ok(None) };
+            let ranking = self.rows.rank(probe, &keys, capacity);
+            if ranking.len() >= capacity.min(self.rows.identities()) {
+                return Ok(Some(self.outcome(ranking, SearchPath::Graph, None)));
+            }
+            count = count.saturating_mul(4);
+        }
+        Ok(None)
     }
 
     /// Searches exactly, for all in one pass.

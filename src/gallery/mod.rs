@@ -15,6 +15,7 @@ pub mod filter;
 mod galleries;
 mod graph;
 mod index;
+mod marker;
 mod metadata;
 mod ranking;
 mod record;
@@ -29,6 +30,6 @@ pub use ranking::{Ranked, Ranking};
 pub use synthetic::Synthetic;
 pub(crate) use types::check_display_name;
 pub use types::{
-    Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, MetadataValue,
+    Deletion, Enrolled, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, MetadataValue,
     PersonDetails, Scope, Search, SearchOutcome, SearchPath, SearchPolicy, StoreError,
 };

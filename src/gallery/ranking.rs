@@ -56,6 +56,11 @@ impl Ranking {
         self.best_first.truncate(self.capacity);
     }
 
+    /// Returns how many identities are ranked.
+    pub(super) fn len(&self) -> usize {
+        self.best_first.len()
+    }
+
     /// Takes in what a ranking of other rows found.
     pub(super) fn absorb(&mut self, other: Ranking) {
         other.best_first.iter().for_each(|ranked| self.show(&ranked.identity, &ranked.template, ranked.score));

@@ -6,16 +6,19 @@
 //! |---|---|
 //! | `m/format` | version of this layout, 4 bytes |
 //! | `m/sequence` | number of the last write, 8 bytes |
+//! | `m/id` | the store's own id, as the marker file has it |
 //! | `g/` gallery id | gallery record |
 //! | `i/` gallery number (8 bytes), identity id | identity record: one an identity, its templates within |
 //! | `d/` gallery number | nothing: the identities of this deleted gallery are still to be removed |
 //!
 //! What is assumed of sled: a batch is applied wholly or not at all, and after `flush` returns it survives a crash.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use sled::{Batch, Db, IVec};
 
+use super::marker::{self, Marker};
 use super::record::{self, GalleryRecord};
 use super::types::{Gallery, Identity, StoreError};
 use crate::biometrics::ids::{GalleryId, IdentityId};
@@ -24,6 +27,7 @@ use crate::error::Error;
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"m/format";
 const SEQUENCE_KEY: &[u8] = b"m/sequence";
+const ID_KEY: &[u8] = b"m/id";
 const GALLERIES: &[u8] = b"g/";
 const IDENTITIES: &[u8] = b"i/";
 const DELETED: &[u8] = b"d/";
@@ -39,7 +43,13 @@ pub(super) struct StoredGallery {
 
 pub(super) struct Store {
     db: Db,
+    folder: PathBuf,
+    /// What the marker file says.
+    marked: Mutex<Marker>,
 }
+
+/// Writes between two markers at most: what a damaged end of the store can hide from the next start.
+const MARKED_EVERY: u64 = 4_096;
 
 /// One atomic change in the making.
 #[derive(Default)]
@@ -80,19 +90,54 @@ impl Store {
             folder: folder.to_path_buf(),
             source,
         };
-        // No timed flushes: the writer flushes each group before it is acknowledged.
-        let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = config.open().map_err(|error| unopenable(error.into()))?;
+        let damaged = |what| StoreError::Damaged { folder: folder.to_path_buf(), marker: Marker::path(folder), what };
+        marker::make_folder(folder).map_err(|error| unopenable(error.into()))?;
+        let marker = Marker::read(folder).map_err(|error| unopenable(error.into()))?;
+        // sled meets some damage with a panic, whose words are of no use to anybody.
+        let opened = std::panic::catch_unwind(|| open_or_make(folder, marker.is_none()));
+        let Ok(opened) = opened else { return Err(damaged("its pages cannot be read")) };
+        let Some(db) = opened.map_err(|error| unopenable(error.into()))? else {
+            return Err(damaged("what was written is not there"));
+        };
         let found = db.get(FORMAT_KEY).map_err(|error| unopenable(error.into()))?;
         match found.map(|bytes| <[u8; 4]>::try_from(&*bytes).map_or(0, u32::from_be_bytes)) {
             Some(FORMAT) => {}
-            Some(found) => return Err(StoreError::WrongFormat { expected: FORMAT, found }),
-            None => {
-                db.insert(FORMAT_KEY, &FORMAT.to_be_bytes()).map_err(|error| unopenable(error.into()))?;
-                db.flush().map_err(|error| unopenable(error.into()))?;
+            found => return Err(StoreError::WrongFormat { expected: FORMAT, found: found.unwrap_or(0) }),
+        }
+        let id = db.get(ID_KEY).map_err(|error| unopenable(error.into()))?;
+        let store_id = String::from_utf8_lossy(&id.unwrap_or_default()).into_owned();
+        let marked = Marker { store_id, sequence: 0 };
+        let store = Self { db, folder: folder.to_path_buf(), marked: Mutex::new(marked.clone()) };
+        let sequence = store.sequence().map_err(|error| unopenable(error.into()))?;
+        if let Some(marker) = marker {
+            if marker.store_id != marked.store_id {
+                return Err(damaged("it is another store than the one that the file speaks of"));
+            }
+            if sequence < marker.sequence {
+                return Err(damaged("its last writes are not there"));
             }
         }
-        Ok(Self { db })
+        store.mark(sequence).map_err(|error| unopenable(error.into()))?;
+        Ok(store)
+    }
+
+    /// Notes durably that the store holds a write, so that its loss is noticed at the next start.
+    pub(super) fn mark(&self, sequence: u64) -> std::io::Result<()> {
+        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let marker = Marker { sequence, ..marked.clone() };
+        marker.write(&self.folder)?;
+        *marked = marker;
+        Ok(())
+    }
+
+    /// Notes a durable write now and then.
+    pub(super) fn mark_some(&self, sequence: u64) {
+        let marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner).sequence;
+        if sequence.saturating_sub(marked) >= MARKED_EVERY
+            && let Err(error) = self.mark(sequence)
+        {
+            tracing::warn!(%error, "the marker file cannot be written; damage to the store's end may go unnoticed");
+        }
     }
 
     /// Applies a change as the write of a sequence number. It is durable after [`Store::flush`].
@@ -178,6 +223,24 @@ impl Store {
         self.db.apply_batch(batch).map_err(failure)?;
         Ok(true)
     }
+}
+
+/// Opens the database, or makes one where that is allowed; `None` where there is nothing and nothing may be made.
+fn open_or_make(folder: &Path, may_make: bool) -> sled::Result<Option<Db>> {
+    // No timed flushes: the writer flushes each group before it is acknowledged.
+    let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    let db = config.open()?;
+    if db.get(FORMAT_KEY)?.is_none() {
+        if !may_make || !db.is_empty() {
+            return Ok(None);
+        }
+        let mut batch = Batch::default();
+        batch.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
+        batch.insert(ID_KEY, uuid::Uuid::now_v7().to_string().as_bytes());
+        db.apply_batch(batch)?;
+        db.flush()?;
+    }
+    Ok(Some(db))
 }
 
 fn stored_gallery(key: &[u8], id: GalleryId, bytes: &[u8]) -> Result<StoredGallery, Error> {

@@ -1,6 +1,6 @@
 //! What galleries hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use super::filter::Filter;
@@ -191,6 +191,16 @@ pub enum IfExists {
     Add,
 }
 
+/// What an enrolment made.
+pub struct Enrolled {
+    /// The identity as it is now.
+    pub identity: Identity,
+    /// Whether it is new.
+    pub is_new: bool,
+    /// Which templates were added: not those whose ids it had already.
+    pub added: BTreeSet<TemplateId>,
+}
+
 /// A deletion that is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deletion {
@@ -266,6 +276,20 @@ pub enum StoreError {
         /// What the store says.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A store that has lost what was written to it.
+    #[error(
+        "the store in {} is damaged: {what}; restore the folder from a backup, or remove {} to go on with what is left",
+        folder.display(),
+        marker.display()
+    )]
+    Damaged {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// The file whose word the store does not keep.
+        marker: std::path::PathBuf,
+        /// How that shows.
+        what: &'static str,
     },
     /// A store of another format version.
     #[error("the store has format {found}; this version reads format {expected}")]

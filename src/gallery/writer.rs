@@ -123,6 +123,12 @@ struct Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        // The end of an orderly stop: from here on nothing may be missing. After a failed flush nobody knows what is there.
+        if !self.is_broken()
+            && let Err(error) = self.store.mark(self.sequence)
+        {
+            tracing::warn!(%error, "the marker file cannot be written; damage to the store's end may go unnoticed");
+        }
         self.running.store(false, Ordering::Release);
     }
 }
@@ -168,6 +174,7 @@ impl Worker {
         match if deltas.is_empty() { Ok(()) } else { self.store.flush() } {
             Ok(()) => {
                 step("flushed");
+                self.store.mark_some(self.sequence);
                 deltas.into_iter().for_each(|delta| self.indexes.apply(delta));
                 step("indexed");
                 replies.into_iter().for_each(|reply| reply(Ok(())));

@@ -14,7 +14,7 @@ use crate::biometrics::ids::PackId;
 use crate::biometrics::score::Threshold;
 use crate::detect::head::Head;
 use crate::embed::CHIP_SIDE_PX;
-use crate::tensor::{Preprocessing, Tensor};
+use crate::tensor::{ChannelOrder, Preprocessing, Tensor};
 
 /// Where a pack's files lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -320,7 +320,11 @@ fn recognizer_batch(file: &ModelFile, dimension: usize, environment: &Environmen
 fn pack_id(recognizer_sha256: &str, spec: &RecognizerSpec) -> PackId {
     let mut hash = Sha256::new();
     hash.update(recognizer_sha256.to_ascii_lowercase());
-    hash.update(format!("{:?}", spec.preprocessing.channels));
+    // The spelling is part of every id there is.
+    hash.update(match spec.preprocessing.channels {
+        ChannelOrder::Rgb => "Rgb",
+        ChannelOrder::Bgr => "Bgr",
+    });
     for value in spec.preprocessing.mean.iter().chain(&spec.preprocessing.std) {
         hash.update(value.to_bits().to_le_bytes());
     }

@@ -224,6 +224,7 @@ pub(super) fn identity_reply(identity: &gallery::Identity, with_embeddings: bool
         templates: templates.map(|enrolled| template_reply(enrolled, with_embeddings)).collect(),
         create_time: Some(time_reply(identity.created)),
         update_time: Some(time_reply(identity.updated)),
+        damaged: false,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::layers::permit_of_call;
 use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::GalleryId;
 use crate::error::Error;
@@ -47,7 +48,15 @@ impl Engine {
         job: impl FnOnce(&Galleries) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let galleries = Arc::clone(&self.galleries);
-        tokio::task::spawn_blocking(move || job(&galleries)).await.map_err(Error::internal)?
+        // A caller who goes does not stop the job: it keeps the call's place until it is done.
+        let permit = permit_of_call();
+        // A panic's own words may quote what must not be logged.
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            job(&galleries)
+        })
+        .await;
+        done.map_err(|_| Error::internal("a read of a gallery panicked"))?
     }
 
     /// Tells whether the engine can do all its work.

@@ -6,11 +6,14 @@ use std::time::SystemTime;
 use super::convert;
 use super::engine::Engine;
 use super::enrollment::person_details;
-use crate::biometrics::face::FaceSelection;
+use crate::biometrics::face::{Face, FaceSelection, NotChosen};
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
+use crate::biometrics::template::Template;
 use crate::contract as proto;
 use crate::error::{Entity, Error};
-use crate::gallery::{EnrolledTemplate, Enrollment, Identity, IdentityChange, IfExists, PersonDetails};
+use crate::gallery::{
+    Enrolled, EnrolledTemplate, Enrollment, Galleries, Gallery, Identity, IdentityChange, IfExists, PersonDetails,
+};
 use crate::pipeline::DetectionSettings;
 use crate::runtime::Place;
 
@@ -42,10 +45,15 @@ enum Outcome {
 
 pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Result<proto::EnrollResponse, Error> {
     let Checked { gallery, identity, change, if_exists, samples, settings, selection } = check(request)?;
-    let known = known_templates(engine, &gallery, &identity, if_exists).await?;
+    let (target, known) = look_up(engine, &gallery, &identity, if_exists).await?;
+    let has_photo = samples.iter().any(|sample| matches!(sample.source, proto::sample::Source::Photo(_)));
+    if has_photo && target.pack_id != engine.pack.id {
+        // Every photo would come to nothing.
+        return Err(Error::PackMismatch { expected: target.pack_id, found: engine.pack.id.clone() });
+    }
     // One place for the whole call: its photos are worked on one after the other, and none of them is refused once the
     // call is in.
-    let mut place = engine.workers.reserve()?;
+    let mut acquiring = Acquiring { engine, target, settings, selection, place: engine.workers.reserve()? };
     let mut templates = Vec::new();
     let mut outcomes = Vec::with_capacity(samples.len());
     for (index, sample) in samples.into_iter().enumerate() {
@@ -53,8 +61,15 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
             outcomes.push(Outcome::AlreadyEnrolled(sample.template_id));
             continue;
         }
-        let part = format!("samples[{index}]");
-        outcomes.push(acquire(engine, &mut place, sample, &settings, selection, &part, &mut templates).await?);
+        let Sample { source, template_id } = sample;
+        outcomes.push(match acquiring.acquire(source, &format!("samples[{index}]")).await? {
+            Ok((template, face, choice)) => {
+                let created = SystemTime::now();
+                templates.push(EnrolledTemplate { id: template_id.clone(), template, face, created });
+                Outcome::Acquired { template_id, choice }
+            }
+            Err((error, choice)) => Outcome::Failed { error, choice },
+        });
     }
     if templates.is_empty() && !outcomes.iter().any(|outcome| matches!(outcome, Outcome::AlreadyEnrolled(_))) {
         let failed = outcomes.into_iter().find_map(|outcome| match outcome {
@@ -64,11 +79,11 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
         return Err(failed.unwrap_or_else(|| Error::bad_field("samples", "1 to 64")));
     }
     let enrollment = Enrollment { identity, change, templates, if_exists };
-    let (identity, created) = engine.galleries.enroll(gallery, enrollment).await?;
+    let enrolled = engine.galleries.enroll(gallery, enrollment).await?;
     Ok(proto::EnrollResponse {
-        results: outcomes.into_iter().map(|outcome| result_reply(outcome, &identity)).collect(),
-        identity: Some(convert::identity_reply(&identity, false)),
-        created,
+        results: outcomes.into_iter().map(|outcome| result_reply(outcome, &enrolled)).collect(),
+        identity: Some(convert::identity_reply(&enrolled.identity, false)),
+        created: enrolled.is_new,
     })
 }
 
@@ -125,74 +140,79 @@ fn stated_change(details: PersonDetails) -> IdentityChange {
     }
 }
 
-/// Returns the ids of the templates that the identity has, and refuses what will be refused before any photo is looked
-/// at.
-async fn known_templates(
+/// Returns the gallery and the ids of the templates that the identity has, and refuses what will be refused before any
+/// photo is looked at.
+async fn look_up(
     engine: &Engine,
     gallery: &GalleryId,
     identity: &IdentityId,
     if_exists: IfExists,
-) -> Result<BTreeSet<TemplateId>, Error> {
+) -> Result<(Gallery, BTreeSet<TemplateId>), Error> {
+    let (target, _) = engine.galleries.gallery(gallery)?;
     let (gallery, identity) = (gallery.clone(), identity.clone());
-    let look_up = move |galleries: &crate::gallery::Galleries| match galleries.identity(&gallery, &identity) {
+    let known = move |galleries: &Galleries| match galleries.identity(&gallery, &identity) {
         Ok(_) if if_exists == IfExists::Refuse => Err(Error::AlreadyExists(Entity::Identity)),
         Ok(known) => Ok(known.templates.into_iter().map(|enrolled| enrolled.id).collect()),
         Err(Error::NotFound(Entity::Identity)) => Ok(BTreeSet::new()),
         Err(error) => Err(error),
     };
-    engine.with_galleries(look_up).await
+    Ok((target, engine.with_galleries(known).await?))
 }
 
-/// Makes a sample's template. A fault of the sample is its outcome; a fault of the engine ends the call.
-async fn acquire(
-    engine: &Engine,
-    place: &mut Place,
-    sample: Sample,
-    settings: &DetectionSettings,
+/// What every sample of a call is worked on with.
+struct Acquiring<'a> {
+    engine: &'a Engine,
+    target: Gallery,
+    settings: DetectionSettings,
     selection: FaceSelection,
-    part: &str,
-    templates: &mut Vec<EnrolledTemplate>,
-) -> Result<Outcome, Error> {
-    let template_id = sample.template_id;
-    let fail = |error: Error, choice| match error {
-        error @ (Error::BadField { .. } | Error::Photo(_) | Error::Face(_) | Error::PackMismatch { .. }) => {
-            Ok(Outcome::Failed { error: error.at(part), choice })
-        }
-        error => Err(error),
-    };
-    let (template, face, choice) = match sample.source {
-        proto::sample::Source::Embedding(embedding) => match convert::embedding(&embedding, &engine.pack) {
-            Ok(template) => (template, None, None),
-            Err(error) => return fail(error, None),
-        },
-        proto::sample::Source::Photo(photo) => {
-            let acquired = engine.acquire(place, photo.data, settings.clone(), selection).await;
-            let acquired = match acquired {
-                Ok(acquired) => acquired,
-                Err(error) => return fail(error, None),
-            };
-            let choice = Some(convert::face_choice_reply(&acquired, selection));
-            match acquired.chosen.map(|chosen| chosen.into_iter().next()) {
-                Ok(Some((index, template))) => (template, acquired.detected.faces.get(index).cloned(), choice),
-                Ok(None) => return fail(Error::Face(crate::biometrics::face::NotChosen::NoFace), choice),
-                Err(reason) => return fail(reason.into(), choice),
+    place: Place,
+}
+
+/// A sample's template, the face it is of, and how that was chosen; or what is wrong with the sample.
+type Acquisition = Result<(Template, Option<Face>, Option<proto::FaceChoice>), (Error, Option<proto::FaceChoice>)>;
+
+impl Acquiring<'_> {
+    /// Makes a sample's template. A fault of the sample is its own; a fault of the engine ends the call.
+    async fn acquire(&mut self, source: proto::sample::Source, part: &str) -> Result<Acquisition, Error> {
+        match source {
+            proto::sample::Source::Embedding(embedding) => {
+                let template = convert::embedding(&embedding, &self.engine.pack).and_then(|template| {
+                    template.check_fits(&self.target.pack_id, self.target.dimension)?;
+                    Ok(template)
+                });
+                Ok(template.map(|template| (template, None, None)).map_err(|error| (error.at(part), None)))
+            }
+            proto::sample::Source::Photo(photo) => {
+                let (settings, selection) = (self.settings.clone(), self.selection);
+                let acquired = match self.engine.acquire(&mut self.place, photo.data, settings, selection).await {
+                    Ok(acquired) => acquired,
+                    Err(error @ Error::Photo(_)) => return Ok(Err((error.at(part), None))),
+                    Err(error) => return Err(error),
+                };
+                let choice = Some(convert::face_choice_reply(&acquired, selection));
+                Ok(match acquired.chosen.map(|chosen| chosen.into_iter().next()) {
+                    Ok(Some((index, template))) => Ok((template, acquired.detected.faces.get(index).cloned(), choice)),
+                    Ok(None) => Err((Error::Face(NotChosen::NoFace).at(part), choice)),
+                    Err(reason) => Err((Error::Face(reason).at(part), choice)),
+                })
             }
         }
-    };
-    templates.push(EnrolledTemplate { id: template_id.clone(), template, face, created: SystemTime::now() });
-    Ok(Outcome::Acquired { template_id, choice })
+    }
 }
 
-fn result_reply(outcome: Outcome, identity: &Identity) -> proto::SampleResult {
+fn result_reply(outcome: Outcome, enrolled: &Enrolled) -> proto::SampleResult {
     use proto::sample_result::Outcome as Reply;
     let template = |id: &TemplateId| {
-        let enrolled = identity.templates.iter().find(|enrolled| enrolled.id == *id);
-        enrolled.map(|enrolled| Reply::Template(convert::template_reply(enrolled, false)))
+        let of_identity = enrolled.identity.templates.iter().find(|template| template.id == *id);
+        of_identity.map(|template| Reply::Template(convert::template_reply(template, false)))
     };
     match outcome {
-        Outcome::Acquired { template_id, choice } => {
-            proto::SampleResult { outcome: template(&template_id), already_enrolled: false, face_choice: choice }
-        }
+        Outcome::Acquired { template_id, choice } => proto::SampleResult {
+            outcome: template(&template_id),
+            // Another call may have enrolled this id while the photo was worked on.
+            already_enrolled: !enrolled.added.contains(&template_id),
+            face_choice: choice,
+        },
         Outcome::AlreadyEnrolled(template_id) => {
             proto::SampleResult { outcome: template(&template_id), already_enrolled: true, face_choice: None }
         }

@@ -11,7 +11,7 @@ use super::status::status;
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
 use crate::contract as proto;
 use crate::error::Error;
-use crate::gallery::{IdentityChange, PersonDetails};
+use crate::gallery::{Identity, IdentityChange, PersonDetails};
 
 pub(super) struct EnrollmentServer(pub Arc<Engine>);
 
@@ -87,9 +87,14 @@ async fn list(engine: &Engine, request: proto::ListIdentitiesRequest) -> Result<
     let page = engine.with_galleries(read).await?;
     let last = page.items.last().filter(|_| page.more);
     Ok(proto::ListIdentitiesResponse {
-        next_page_token: last.map_or_else(String::new, |identity| convert::page_token(identity.id.as_str())),
-        identities: page.items.iter().map(|identity| convert::identity_reply(identity, false)).collect(),
+        next_page_token: last.map_or_else(String::new, |(id, _)| convert::page_token(id.as_str())),
+        identities: page.items.iter().map(listed_reply).collect(),
     })
+}
+
+fn listed_reply((id, identity): &(IdentityId, Option<Identity>)) -> proto::Identity {
+    let damaged = || proto::Identity { identity_id: id.as_str().to_owned(), damaged: true, ..Default::default() };
+    identity.as_ref().map_or_else(damaged, |identity| convert::identity_reply(identity, false))
 }
 
 async fn update(engine: &Engine, request: proto::UpdateIdentityRequest) -> Result<proto::Identity, Error> {

@@ -37,7 +37,7 @@ async fn identify(engine: &Engine, request: proto::IdentifyRequest) -> Result<pr
     let top_k = top_k(request.top_k)?;
     let (gallery, counts) = engine.galleries.gallery(&gallery_id)?;
     let operating_point = convert::operating_point(request.operating_point)?;
-    let of_pack = engine.pack.identification;
+    let of_pack = engine.pack.identification.filter(|_| gallery.pack_id == engine.pack.id);
     let threshold = matching::identification_threshold(operating_point, gallery.settings.identification, of_pack)?;
     let margin = match request.ambiguity_margin {
         Some(margin) => AmbiguityMargin::new("ambiguity_margin", margin)?,

@@ -16,6 +16,15 @@ use super::status::status;
 use crate::error::Error;
 use crate::runtime::{Admission, CallPermit};
 
+tokio::task_local! {
+    static PERMIT: Arc<Mutex<CallPermit>>;
+}
+
+/// Returns what keeps the place of the call that this is part of, for work that cannot be stopped when its caller goes.
+pub(super) fn permit_of_call() -> Option<Arc<Mutex<CallPermit>>> {
+    PERMIT.try_with(Arc::clone).ok()
+}
+
 /// Path prefix of the engine's services: health and reflection answer however busy the engine is.
 const OWN_SERVICES: &str = "/facematch.";
 
@@ -66,10 +75,10 @@ where
         let counted = Arc::clone(&permit);
         let request = request.map(|body| Body::new(CountedBody { inner: body, permit: counted }));
         let answer = self.inner.call(request);
+        let answer = PERMIT.scope(Arc::clone(&permit), answer);
         Box::pin(async move {
             // Held until the answer is there, however the call ends.
             let _permit = permit;
-            // tonic has a timer of its own for the header, but answers CANCELLED; this one was set first.
             match tokio::time::timeout(time, answer).await {
                 Ok(answer) => answer,
                 Err(_) => Ok(status(Error::DeadlineExceeded).into_http()),

@@ -1,5 +1,6 @@
 //! The gRPC server: layers, services, protobuf ↔ domain, errors → status. The adapter of tonic and prost.
 
+mod codec;
 mod convert;
 mod engine;
 mod enroll;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
+pub use self::codec::{CheckedCodec, CheckedDecoder};
 pub(crate) use self::convert::{detect_reply, face_choice_reply, verify_reply};
 use self::engine::Engine;
 use self::layers::CallLayer;
@@ -37,9 +39,21 @@ use crate::runtime::{Admission, Workers};
 /// How often health follows the engine.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
+/// What health is told of: the server as a whole, and each service.
+const HEALTH_SERVICES: [&str; 5] = [
+    "",
+    "facematch.v1.FaceService",
+    "facematch.v1.GalleryService",
+    "facematch.v1.EnrollmentService",
+    "facematch.v1.MatchService",
+];
+
 /// How often an idle connection is asked whether the other end is still there, and how long it may take to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Calls that one connection may always have open at a time.
+const STREAMS_MIN: usize = 16;
 
 /// Why a server could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -68,12 +82,18 @@ pub enum ServerError {
     /// The connections' side failed.
     #[error("the server ended")]
     Transport(#[from] tonic::transport::Error),
-    /// A task of the server's own panicked.
+    /// A task of the server's own panicked. What it said is not told: it may quote what must not be logged.
     #[error("a task of the server panicked")]
-    Task(#[from] tokio::task::JoinError),
+    Task,
     /// The compiled contract cannot be served by reflection.
     #[error("the contract cannot be served by reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl From<tokio::task::JoinError> for ServerError {
+    fn from(_: tokio::task::JoinError) -> Self {
+        ServerError::Task
+    }
 }
 
 /// A running server.
@@ -176,8 +196,8 @@ async fn serve(
         // A caller who has gone without a word must not hold a connection for ever.
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        // One connection cannot open more streams than all connections together may have calls.
-        .max_concurrent_streams(u32::try_from(config.calls_max).ok())
+        // One connection cannot take all places: a quarter of them, but enough for a client of one connection.
+        .max_concurrent_streams(u32::try_from((config.calls_max / 4).max(STREAMS_MIN)).ok())
         // Outermost of ours: without a permit nothing of a message is read, and a deadline covers everything below.
         .layer(CallLayer {
             admission: Admission::new(config.calls_max, config.in_flight_bytes_max),
@@ -213,7 +233,7 @@ async fn serve(
 
 /// Keeps health true to the engine, and on the signal to stop turns it to NOT_SERVING before the drain begins.
 async fn watch_health(
-    health: HealthReporter,
+    mut health: HealthReporter,
     engine: Arc<Engine>,
     mut stopped: oneshot::Receiver<()>,
     drain: oneshot::Sender<()>,
@@ -229,18 +249,15 @@ async fn watch_health(
     }
     set_health(&health, false).await;
     drop(drain);
+    // Ends the streams of those who watch, which would keep the drain waiting.
+    for service in HEALTH_SERVICES {
+        health.clear_service_status(service).await;
+    }
 }
 
 async fn set_health(health: &HealthReporter, serving: bool) {
     let status = if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
-    let services = [
-        "",
-        "facematch.v1.FaceService",
-        "facematch.v1.GalleryService",
-        "facematch.v1.EnrollmentService",
-        "facematch.v1.MatchService",
-    ];
-    for service in services {
+    for service in HEALTH_SERVICES {
         health.set_service_status(service, status).await;
     }
 }

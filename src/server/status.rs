@@ -32,7 +32,9 @@ pub(super) fn status(error: Error) -> Status {
 
 fn code(error: &Error) -> Code {
     match error {
-        Error::BadField { .. } | Error::AtField { .. } | Error::Photo(_) | Error::Face(_) => Code::InvalidArgument,
+        Error::BadField { .. } | Error::BadMessage(_) | Error::AtField { .. } | Error::Photo(_) | Error::Face(_) => {
+            Code::InvalidArgument
+        }
         Error::NotFound(_) => Code::NotFound,
         Error::AlreadyExists(_) => Code::AlreadyExists,
         Error::PackMismatch { .. }

@@ -12,12 +12,14 @@ shared=$(realpath -m "${FACEMATCH_SHARED:-../shared}")
 photos="$shared/faces/lfw/photos"
 [ -d "$photos" ] || fail "no photos at $photos: set FACEMATCH_SHARED to a folder with faces/lfw/photos/NAME/*.jpg"
 if [ -z "${FACEMATCH_PACK:-}" ]; then
-    export FACEMATCH_PACK="$root/tests/packs/scrfd25-edgeface-xs" FACEMATCH_PACK_FILES="$shared/models"
-else
-    FACEMATCH_PACK=$(realpath "$FACEMATCH_PACK") # a relative one was meant from here
+    FACEMATCH_PACK="$root/tests/packs/scrfd25-edgeface-xs" FACEMATCH_PACK_FILES="$shared/models"
 fi
+# Relative ones were meant from here, and the demo works elsewhere.
+FACEMATCH_PACK=$(realpath -m "$FACEMATCH_PACK")
+FACEMATCH_PACK_FILES=$(realpath -m "${FACEMATCH_PACK_FILES:-$FACEMATCH_PACK}")
+ORT_DYLIB_PATH=$(realpath -m "${ORT_DYLIB_PATH:-$root/.runtime/libonnxruntime.so}")
+export FACEMATCH_PACK FACEMATCH_PACK_FILES ORT_DYLIB_PATH
 [ -d "$FACEMATCH_PACK" ] || fail "no model pack at $FACEMATCH_PACK: set FACEMATCH_PACK"
-export ORT_DYLIB_PATH="${ORT_DYLIB_PATH:-$root/.runtime/libonnxruntime.so}"
 
 folder=$(mktemp -d)
 server=
@@ -78,8 +80,13 @@ facematch identify --gallery demo --top-k 3 stranger.jpg
 # The answers themselves, so that a demo that recognises nobody, or the stranger, is a failure.
 "$program" identify --gallery demo known.jpg --json | grep -q "\"IDENTIFY_DECISION_MATCH\"" ||
     fail "$known was not recognised"
-"$program" identify --gallery demo stranger.jpg >/dev/null && fail "$stranger was taken for somebody"
+"$program" identify --gallery demo stranger.jpg --json | grep -q "\"IDENTIFY_DECISION_NO_MATCH\"" ||
+    fail "$stranger was taken for somebody"
 
 printf '\n-- Deleted: not found any more.\n'
-facematch identity --gallery demo delete "$known"
+facematch identity delete --gallery demo "$known"
 facematch identify --gallery demo --top-k 3 known.jpg
+"$program" identify --gallery demo known.jpg --json | grep -q "\"IDENTIFY_DECISION_NO_MATCH\"" ||
+    fail "$known was found after the deletion"
+
+printf '\n-- Done. README.md tells the rest.\n'

@@ -45,11 +45,11 @@ install_onnxruntime() {
     fi
     is_library "$library" && return
     say "fetching ONNX Runtime $ONNXRUNTIME_VERSION into .runtime"
-    local folder
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder"' RETURN
+    trap 'rm -rf "$folder"' EXIT
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest "$folder" \
-        --python-version 3.12 --platform "manylinux_2_28_$(uname -m)" "onnxruntime==$ONNXRUNTIME_VERSION"
+        --python-version 3.12 --platform "manylinux_2_28_$(uname -m)" "onnxruntime==$ONNXRUNTIME_VERSION" ||
+        fail "the ONNX Runtime cannot be fetched: is the Python package index reachable?"
     python3 -m zipfile -e "$folder"/onnxruntime-*.whl "$folder/wheel"
     local fetched="$folder/wheel/onnxruntime/capi/libonnxruntime.so.$ONNXRUNTIME_VERSION"
     is_library "$fetched" || fail "the fetched ONNX Runtime has another SHA-256 than the pinned one; nothing was installed"
@@ -65,14 +65,16 @@ install_test_tools() {
     if ! cmp -s "$wanted" .venv/requirements.txt; then
         say "making .venv with $(grep -c == "$wanted") Python packages"
         python3 -m venv --clear .venv
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$wanted"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$wanted" ||
+            fail "the tests' Python packages cannot be fetched: is the Python package index reachable?"
         cp "$wanted" .venv/requirements.txt
     fi
     local buf=1.75.0
     if [ "$(.tools/node_modules/.bin/buf --version 2>/dev/null)" != "$buf" ]; then
         say "fetching buf $buf into .tools"
         mkdir -p .tools
-        npm install --prefix .tools --silent --no-save --no-audit --no-fund "@bufbuild/buf@$buf"
+        npm install --prefix .tools --loglevel error --no-save --no-audit --no-fund "@bufbuild/buf@$buf" >/dev/null ||
+            fail "buf cannot be fetched: is the npm registry reachable?"
     fi
 }
 

@@ -62,7 +62,7 @@ pub const SETTINGS: [Setting; 18] = [
         "ORT_DYLIB_PATH",
         "",
         Scope::Model,
-        "The ONNX Runtime library; else it is looked for next to the program and in .runtime",
+        "The ONNX Runtime library; else it is looked for next to the program, and in .runtime of the project that the program was built in",
     ),
     setting("photo_bytes_max", "FACEMATCH_PHOTO_BYTES_MAX", "20971520", Scope::Model, "Largest photo, in bytes"),
     setting("photo_pixels_max", "FACEMATCH_PHOTO_PIXELS_MAX", "67108864", Scope::Model, "Most pixels of a photo"),
@@ -194,7 +194,10 @@ impl Config {
         Self::load_from(flags, file, |name| std::env::var(name).ok())
     }
 
-    fn load_from(
+    /// Like [`Config::load`], with an environment of one's own.
+    ///
+    /// *Errors*: the same.
+    pub fn load_from(
         flags: &BTreeMap<String, String>,
         file: Option<&Path>,
         environment: impl Fn(&str) -> Option<String>,
@@ -261,7 +264,7 @@ impl Values {
             drain_time_max: Duration::from_millis(self.number("drain_time_max_ms", 0, TIME_LIMIT_MS)),
             log: Some(self.text("log")).filter(|filter| !filter.is_empty()),
             log_json: self.log_json(),
-            endpoint: self.text("endpoint"),
+            endpoint: self.endpoint(),
         }
     }
 
@@ -296,6 +299,16 @@ impl Values {
         format == "json"
     }
 
+    fn endpoint(&mut self) -> String {
+        let (value, origin) = self.stated.get("endpoint").cloned().unwrap_or_default();
+        let uri = value.parse::<http::Uri>().ok();
+        let is_address = uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some());
+        if !is_address {
+            self.faults.push(format!("{origin} must be an address such as http://127.0.0.1:50051, found {value:?}"));
+        }
+        value
+    }
+
     fn parse<T: FromStr>(&mut self, key: &str, expected: &str, otherwise: T) -> T {
         let (value, origin) = self.stated.get(key).cloned().unwrap_or_default();
         value.parse().unwrap_or_else(|_| {
@@ -319,7 +332,9 @@ fn read_file(
     environment: &impl Fn(&str) -> Option<String>,
     faults: &mut Vec<String>,
 ) -> BTreeMap<String, String> {
-    let named = stated.map(Path::to_path_buf).or_else(|| environment(FILE_ENV).map(PathBuf::from));
+    let named = stated
+        .map(Path::to_path_buf)
+        .or_else(|| environment(FILE_ENV).filter(|path| !path.is_empty()).map(PathBuf::from));
     let path = named.clone().unwrap_or_else(|| PathBuf::from(FILE_DEFAULT));
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -367,11 +382,14 @@ mod tests {
     fn every_fault_is_reported_in_one_run() {
         let environment = [("FACEMATCH_LISTEN", "nowhere"), ("FACEMATCH_LOG_FORMAT", "xml")];
         let file = "queue_max = 0\ncalls = 5\nworkers = 1.5\nmessage_bytes_max = 1000";
-        let error = load(&[("call_time_max_ms", "soon")], &environment, file).expect_err("faults").to_string();
+        let error = load(&[("call_time_max_ms", "soon"), ("endpoint", "localhost:1")], &environment, file)
+            .expect_err("faults")
+            .to_string();
         for part in [
             "FACEMATCH_LISTEN must be an address such as 127.0.0.1:50051, found \"nowhere\"",
             "log_format must be text or json, found \"xml\"",
             "--call-time-max-ms must be a whole number, found \"soon\"",
+            "--endpoint must be an address such as http://127.0.0.1:50051, found \"localhost:1\"",
             "queue_max must be from 1 to 100000, found 0",
             "there is no setting \"calls\"",
             "workers must be a string or a whole number",

@@ -4,7 +4,7 @@
 //! person?* (1:1) and *who is this?* (1:N).
 //!
 //! # The house
-//! Data flows down this list; a module uses those above it.
+//! Data flows down this list.
 //!
 //! | Module | What |
 //! |---|---|

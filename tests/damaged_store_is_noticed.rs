@@ -50,7 +50,8 @@ fn whole_or_damaged(folder: &Path, how: &str) -> bool {
         Err(StoreError::Damaged { .. } | StoreError::Unopenable { .. } | StoreError::DamagedGallery(_)) => false,
         Err(error) => panic!("{how}: {error}"),
         Ok(galleries) => {
-            let (_, counts) = galleries.gallery(&gallery()).unwrap_or_else(|error| panic!("{how}: {error}"));
+            let (_, status) = galleries.gallery(&gallery()).unwrap_or_else(|error| panic!("{how}: {error}"));
+            let counts = status.counts;
             assert_eq!(counts.identities + counts.damaged_identities, IDENTITIES, "{how}");
             galleries.close();
             counts.damaged_identities == 0

@@ -32,6 +32,9 @@ async fn known_person_is_found_and_a_stranger_is_not() {
             let photos = [1, 2].map(|number| photo(common::lfw_photo(&shared, person, number)));
             running.enroll(gallery, person, photos.into()).await.expect("enrol");
         }
+        if path == proto::SearchPath::Graph {
+            running.wait_for_graph(gallery).await;
+        }
         let probe =
             |person: &str, number| Probe::Photo(proto::Photo { data: common::lfw_photo(&shared, person, number) });
         let known = running.identify(gallery, probe("Ai_Sugiyama", 3)).await.expect("identify");
@@ -75,6 +78,44 @@ async fn two_who_match_as_well_are_ambiguous() {
     };
     let reply = running.matching().identify(request).await.expect("identify").into_inner();
     assert_eq!((reply.decision(), reply.candidates.len()), (Match, 1));
+    running.stop().await;
+}
+
+/// Whoever has many templates must not hide the others: the graph's answer is the exact one.
+#[tokio::test(flavor = "multi_thread")]
+async fn graph_ranks_identities_not_templates() {
+    let Some(shared) = common::shared("graph_ranks_identities_not_templates") else { return };
+    let data = tempfile::tempdir().expect("a folder");
+    let running = common::serve(&shared, data.path(), &[]).await;
+    gallery_with_policy(&running, "g", proto::SearchPolicy::Graph).await;
+    let request = proto::GetGalleryRequest { gallery_id: "g".to_owned() };
+    let gallery = running.galleries().get_gallery(request).await.expect("get").into_inner().gallery.expect("a gallery");
+    let near = |seed: u64, share: f32| {
+        let (base, other) = (common::direction(512, 1), common::direction(512, seed));
+        let values = base.iter().zip(other).map(|(a, b)| a + share * b).collect();
+        proto::Embedding { values, pack_id: gallery.pack_id.clone() }
+    };
+    let embedding = |embedding| proto::sample::Source::Embedding(embedding);
+    let many = (0..64).map(|seed| embedding(near(100 + seed, 0.2))).collect();
+    running.enroll("g", "many", many).await.expect("enrol");
+    running.enroll("g", "one", vec![embedding(near(500, 0.3))]).await.expect("enrol");
+    for seed in 0..100 {
+        running.enroll("g", &format!("far {seed}"), vec![embedding(near(1_000 + seed, 5.0))]).await.expect("enrol");
+    }
+    running.wait_for_graph("g").await;
+    let ask = async |exact| {
+        let request = proto::IdentifyRequest {
+            gallery_id: "g".to_owned(),
+            probe: Some(proto::Probe { probe: Some(Probe::Embedding(near(1, 0.0))) }),
+            exact,
+            ..Default::default()
+        };
+        running.matching().identify(request).await.expect("identify").into_inner()
+    };
+    let (by_graph, exactly) = (ask(false).await, ask(true).await);
+    assert_eq!(by_graph.search_path(), proto::SearchPath::Graph);
+    assert_eq!((by_graph.decision(), by_graph.candidates.len()), (Ambiguous, 5));
+    assert!(by_graph.candidates == exactly.candidates && exactly.decision() == Ambiguous);
     running.stop().await;
 }
 

@@ -3,5 +3,6 @@
 pub mod decision;
 pub mod face;
 pub mod ids;
+pub mod interval;
 pub mod score;
 pub mod template;

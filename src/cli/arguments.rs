@@ -11,8 +11,8 @@ use crate::pipeline::DetectionSettings;
 /// How faces are looked for.
 #[derive(Args, Clone, Default)]
 pub(super) struct Detection {
-    /// Input sides of the detector, in pixels: one or two multiples of 32, such as 640 or 640,128 [default: two, chosen
-    /// by the photo's size]
+    /// Input sides of the detector, in pixels: one or two multiples of 32 from 64 to 1280, such as 640 or 640,128
+    /// [default: chosen by the photo's size, two for all but tiny ones]
     #[arg(long, value_name = "PX,…", value_delimiter = ',')]
     sides: Vec<u32>,
     /// Report faces with at least this detection score [default: the pack's]

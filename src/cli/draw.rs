@@ -19,6 +19,11 @@ pub(super) fn targets(out: &Path, photos: &[PathBuf]) -> anyhow::Result<Vec<Path
         anyhow::ensure!(!photos.iter().any(same), "--draw would replace the photo itself: {}", out.display());
         return Ok(vec![out.to_path_buf()]);
     }
+    anyhow::ensure!(
+        photos.len() == 1 || !is_writable_format(out),
+        "--draw must be a folder where there are several photos, not {}",
+        out.display()
+    );
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut targets = Vec::with_capacity(photos.len());
     for (index, photo) in photos.iter().enumerate() {

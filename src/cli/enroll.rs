@@ -41,8 +41,9 @@ pub(super) struct Arguments {
     detection: Detection,
 }
 
-/// File names that are photos.
-const PHOTO_EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff"];
+/// File names that are photos, also those that are refused: then with a reason.
+const PHOTO_EXTENSIONS: [&str; 12] =
+    ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif"];
 
 /// As long as an id may be.
 const TEMPLATE_ID_BYTES_MAX: usize = 128;
@@ -238,9 +239,8 @@ fn find_photos(folder: &Path) -> anyhow::Result<Vec<Photo>> {
         }
     }
     if astray > 0 {
-        let astray = count(astray, "photo lies", "photos lie");
-        let folder = folder.display();
-        eprintln!("facematch: {astray} in {folder} itself and belong to nobody: a person's photos go into a folder");
+        let (astray, folder) = (count(astray, "photo", "photos"), folder.display());
+        eprintln!("facematch: passed over: {astray} in {folder} itself; the photos of a person go into a folder");
     }
     anyhow::ensure!(!photos.is_empty(), "no photos in the folders of {}: expected DIR/NAME/PHOTO", folder.display());
     Ok(photos)
@@ -249,8 +249,17 @@ fn find_photos(folder: &Path) -> anyhow::Result<Vec<Photo>> {
 fn photos_of(person: &Path) -> anyhow::Result<Vec<Photo>> {
     let identity = name(person)?;
     let mut photos = Vec::new();
-    for path in entries(person)?.into_iter().filter(|path| is_photo(path) && path.is_file()) {
+    let mut others = 0;
+    for path in entries(person)? {
+        if !(is_photo(&path) && path.is_file()) {
+            others += 1;
+            continue;
+        }
         photos.push(Photo { identity: identity.clone(), template_id: template_id(&name(&path)?), path });
+    }
+    if others > 0 {
+        let others = count(others, "other thing", "other things");
+        eprintln!("facematch: passed over: {others} in {}", person.display());
     }
     Ok(photos)
 }

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 enum Action {
     /// Make an empty gallery. With --json: CreateGalleryResponse
     Create {
-        /// 1 to 64 of a-z, 0-9, '-', '_' and '.'
+        /// 1 to 64 of a-z, 0-9, '-', '_' and '.', starting with a letter or digit
         gallery: String,
         #[command(flatten)]
         settings: Settings,
@@ -59,10 +59,11 @@ struct Settings {
     /// Free text
     #[arg(long, value_name = "TEXT")]
     display_name: Option<String>,
-    /// How it is searched
+    /// How it is searched [default of a new gallery: auto]
     #[arg(long, value_enum)]
     policy: Option<Policy>,
-    /// How far a match must be above a runner-up who matches too: a difference of cosines from 0 to 1
+    /// How far a match must be above a runner-up who matches too: a difference of cosines from 0 to 1; of a
+    /// new gallery 0.05
     #[arg(long, value_name = "COSINE")]
     margin: Option<f32>,
     /// Its own identification threshold: a cosine from -1 to 1
@@ -72,15 +73,18 @@ struct Settings {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Policy {
+    /// Exactly up to four million templates, by graph beyond
+    Auto,
     /// Score every template: nobody is missed
     Exact,
-    /// Let an HNSW graph propose candidates: faster in very large galleries, may miss a mate
+    /// Let an HNSW graph propose candidates, where it is measured to miss few enough
     Graph,
 }
 
 impl Settings {
     fn gallery(self, gallery_id: String) -> proto::Gallery {
         let policy = self.policy.map_or(proto::SearchPolicy::Unspecified, |policy| match policy {
+            Policy::Auto => proto::SearchPolicy::Auto,
             Policy::Exact => proto::SearchPolicy::Exact,
             Policy::Graph => proto::SearchPolicy::Graph,
         });
@@ -158,7 +162,11 @@ async fn list(client: &mut GalleryServiceClient<Channel>, output: &Output) -> an
 }
 
 fn text(gallery: &proto::Gallery) -> String {
-    let policy = if gallery.search_policy() == proto::SearchPolicy::Graph { "graph" } else { "exact" };
+    let policy = match gallery.search_policy() {
+        proto::SearchPolicy::Exact => "exact",
+        proto::SearchPolicy::Graph => "graph",
+        _ => "auto",
+    };
     let threshold =
         gallery.identification_cosine.map_or_else(|| "the pack's".to_owned(), |cosine| format!("{cosine:.4}"));
     let mut text = format!(
@@ -168,6 +176,16 @@ fn text(gallery: &proto::Gallery) -> String {
         gallery.template_count,
         gallery.ambiguity_margin.unwrap_or_default(),
     );
+    if let Some(progress) = gallery.graph_build_progress {
+        text.push_str(&format!(", graph {:.0} % built", progress * 100.0));
+    }
+    if let Some(recall) = &gallery.graph_recall {
+        let used = if gallery.search_path() == proto::SearchPath::Graph { "in use" } else { "NOT in use" };
+        text.push_str(&format!(
+            ", graph {used}: misses {} of {} mates [{:.4}, {:.4}]",
+            recall.missed_count, recall.probe_count, recall.miss_rate_low, recall.miss_rate_high
+        ));
+    }
     if gallery.damaged_identity_count > 0 {
         text.push_str(&format!(", {} DAMAGED identities are not searched", gallery.damaged_identity_count));
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Answer;
-use super::arguments::{Detection, Face, choice_text, operating_point_request, threshold_text};
+use super::arguments::{Detection, Face, choice_text, count, operating_point_request, threshold_text};
 use super::local::read_photo;
 use super::output::Output;
 use super::remote::{self, REPLY_BYTES_MAX};
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     #[arg(long, short, value_name = "ID")]
     gallery: String,
     /// How many candidates to show, 1 to 100
-    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     top_k: u32,
     /// Cosine from -1 to 1: a score at or above it is a match [default: the gallery's, else the pack's, else 0.5]
     #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
@@ -88,9 +88,10 @@ fn text(name: &str, reply: &proto::IdentifyResponse) -> String {
     };
     let path = if reply.search_path() == proto::SearchPath::Graph { "by graph" } else { "exactly" };
     let choice = choice_text(name, reply.face_choice.as_ref());
-    let searched = match (reply.searched_identity_count, reply.identity_count) {
-        (some, all) if some < all => format!("{some} of {all} identities searched {path}"),
-        (_, all) => format!("{all} identities searched {path}"),
+    let all = count(reply.identity_count as usize, "identity", "identities");
+    let searched = match reply.searched_identity_count {
+        some if some < reply.identity_count => format!("{some} of {all} searched {path}"),
+        _ => format!("{all} searched {path}"),
     };
     let mut text = format!("{choice}{decision}  {searched}, {}\n", threshold_text(reply.threshold.as_ref()));
     for candidate in &reply.candidates {

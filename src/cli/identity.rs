@@ -20,17 +20,24 @@ use crate::contract::enrollment_service_client::EnrollmentServiceClient;
 /// Enrol one person, show, change and delete the people of a gallery
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The gallery
-    #[arg(long, short, value_name = "ID", global = true, default_value = "")]
-    gallery: String,
     #[command(subcommand)]
     action: Action,
 }
 
+#[derive(Args)]
+struct InGallery {
+    /// The gallery
+    #[arg(long, short, value_name = "ID")]
+    gallery: String,
+}
+
 #[derive(Subcommand)]
 enum Action {
-    /// Enrol one person from photos, or add templates to one. With --json: EnrollResponse
+    /// Enrol one person from photos, or add templates to one. Exit code 1: a photo gave no template. With --json:
+    /// EnrollResponse
     Add {
+        #[command(flatten)]
+        of: InGallery,
         /// 1 to 128 bytes
         identity: String,
         /// Photos of this person alone, or with --face the face that is meant
@@ -45,16 +52,23 @@ enum Action {
     },
     /// Show a person and the templates. With --json: GetIdentityResponse
     Get {
+        #[command(flatten)]
+        of: InGallery,
         /// The person's id
         identity: String,
-        /// With the embeddings themselves; only with --json
-        #[arg(long)]
+        /// With the embeddings themselves
+        #[arg(long, requires = "json")]
         embeddings: bool,
     },
     /// List all people of the gallery. With --json: one Identity a line
-    List,
+    List {
+        #[command(flatten)]
+        of: InGallery,
+    },
     /// Change what is stated of a person. With --json: UpdateIdentityResponse
     Update {
+        #[command(flatten)]
+        of: InGallery,
         /// The person's id
         identity: String,
         #[command(flatten)]
@@ -63,11 +77,15 @@ enum Action {
     /// Delete a person and all templates: in force for every search that begins afterwards. With --json:
     /// DeleteIdentityResponse
     Delete {
+        #[command(flatten)]
+        of: InGallery,
         /// The person's id
         identity: String,
     },
     /// Delete one template of a person who has several. With --json: DeleteTemplateResponse
     DeleteTemplate {
+        #[command(flatten)]
+        of: InGallery,
         /// The person's id
         identity: String,
         /// The template's id, as `get` shows it
@@ -110,12 +128,11 @@ fn metadata_entry(entry: &str) -> anyhow::Result<(String, proto::MetadataValue)>
 }
 
 pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
-    let Arguments { gallery: gallery_id, action } = arguments;
-    anyhow::ensure!(!gallery_id.is_empty(), "name the gallery with --gallery");
+    let action = arguments.action;
     let channel = remote::connect(config).await?;
     let mut client = EnrollmentServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
     match action {
-        Action::Add { identity, photos, details, face, detection } => {
+        Action::Add { of: InGallery { gallery: gallery_id }, identity, photos, details, face, detection } => {
             let mut request = add_request(&photos, &details)?;
             request.gallery_id = gallery_id;
             request.identity_id = identity;
@@ -126,24 +143,24 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
             output.reply(&reply, |reply| add_text(&photos, reply))?;
             return Ok(Answer::yes_if(failed == 0));
         }
-        Action::Get { identity, embeddings } => {
+        Action::Get { of: InGallery { gallery: gallery_id }, identity, embeddings } => {
             let request =
                 proto::GetIdentityRequest { gallery_id, identity_id: identity, include_embeddings: embeddings };
             let reply = client.get_identity(request).await.map_err(remote::failed)?.into_inner();
             output.reply(&reply, |reply| reply.identity.as_ref().map(long_text).unwrap_or_default())?;
         }
-        Action::List => list(&mut client, output, gallery_id).await?,
-        Action::Update { identity, details } => {
+        Action::List { of: InGallery { gallery: gallery_id } } => list(&mut client, output, gallery_id).await?,
+        Action::Update { of: InGallery { gallery: gallery_id }, identity, details } => {
             let request = update_request(gallery_id, identity, details)?;
             let reply = client.update_identity(request).await.map_err(remote::failed)?.into_inner();
             output.reply(&reply, |reply| reply.identity.as_ref().map(long_text).unwrap_or_default())?;
         }
-        Action::Delete { identity } => {
+        Action::Delete { of: InGallery { gallery: gallery_id }, identity } => {
             let request = proto::DeleteIdentityRequest { gallery_id, identity_id: identity };
             let reply = client.delete_identity(request).await.map_err(remote::failed)?.into_inner();
             output.reply(&reply, |reply| format!("deleted (write {})", reply.sequence))?;
         }
-        Action::DeleteTemplate { identity, template } => {
+        Action::DeleteTemplate { of: InGallery { gallery: gallery_id }, identity, template } => {
             let request = proto::DeleteTemplateRequest { gallery_id, identity_id: identity, template_id: template };
             let reply = client.delete_template(request).await.map_err(remote::failed)?.into_inner();
             output.reply(&reply, |reply| format!("deleted (write {})", reply.sequence))?;

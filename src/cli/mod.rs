@@ -38,7 +38,7 @@ impl Answer {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 match, or done · 1 no match, or a photo without a face · 2 error
+Exit codes: 0 match, or done · 1 no match; detect, enroll: a photo without a face · 2 error
 
 Start here:
   facematch verify a.jpg b.jpg                    is this the same person?
@@ -141,7 +141,7 @@ fn flags(scopes: &[Scope]) -> impl Iterator<Item = Arg> {
             .value_name("VALUE")
             .help(format!("{} [env: {}]{default}", setting.help, setting.env))
             .help_heading("Settings")
-            .hide_short_help(setting.scope == Scope::Server)
+            .hide_short_help(setting.key.contains("_max"))
     })
 }
 

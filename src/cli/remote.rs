@@ -18,8 +18,7 @@ pub(super) const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Connects to the server of the settings.
 pub(super) async fn connect(config: &Config) -> anyhow::Result<Channel> {
     let address = &config.endpoint;
-    let endpoint = Endpoint::from_shared(address.clone())
-        .with_context(|| format!("--endpoint must be an address such as http://127.0.0.1:50051, found {address:?}"))?;
+    let endpoint = Endpoint::from_shared(address.clone())?;
     let connected = endpoint.connect_timeout(CONNECT_TIME_MAX).tcp_nodelay(true).connect().await;
     connected.with_context(|| format!("cannot reach a server at {address}; start one with `facematch serve`"))
 }

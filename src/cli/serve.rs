@@ -10,7 +10,8 @@ use crate::server::Server;
 /// Serve faces, galleries, enrolment and matching over gRPC
 ///
 /// Prints the address once calls are answered. SIGTERM or Ctrl-C drains: no new calls, those that are in are finished,
-/// then the store is closed. A second one ends at once; what was acknowledged is durable all the same.
+/// then the store is closed. A second one ends at once; what was acknowledged is durable all the same. With --json the
+/// address is printed as {"address": "HOST:PORT"}.
 #[derive(clap::Args)]
 pub(super) struct Arguments {}
 

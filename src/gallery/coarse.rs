@@ -132,8 +132,8 @@ impl Coarse {
         let rows = rows.get(..BLOCK_ROWS).unwrap_or(rows);
         let codes = self.first.codes.get(first * self.row_bytes..(first + rows.len()) * self.row_bytes);
         kernel::dots(&probe.values, codes.unwrap_or_default(), &mut block.dots);
-        for ((bound, dot), row) in block.bounds.iter_mut().zip(block.dots).zip(rows) {
-            *bound = probe.estimate(dot, *row) + probe.length * row.lost + probe.lost;
+        for ((bound, dot), row) in block.bounds.iter_mut().zip(&block.dots).zip(rows) {
+            *bound = probe.estimate(*dot, *row) + probe.length * row.lost + probe.lost;
         }
         rows.len()
     }

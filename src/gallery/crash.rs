@@ -254,8 +254,9 @@ mod tests {
                 self.acknowledged.insert(number, found);
             }
             self.begun.clear();
-            let (_, counts) = galleries.gallery(&gallery()).expect("the gallery");
+            let (_, status) = galleries.gallery(&gallery()).expect("the gallery");
             let templates: usize = self.acknowledged.values().flatten().map(BTreeSet::len).sum();
+            let counts = status.counts;
             assert_eq!((counts.templates, counts.damaged_identities), (templates as u64, 0), "{context}");
             galleries.close();
         }

@@ -206,13 +206,14 @@ impl ExactSearch {
         for first in range.clone().step_by(BLOCK_ROWS) {
             for ((wanted, coarse), ranking) in probes.iter().zip(&mut rankings) {
                 let count = self.coarse.bound_block(coarse, first, &mut block).min(range.end - first);
-                for at in 0..count {
-                    let floor = ranking.floor();
-                    let may_matter = block.bounds.get(at).is_some_and(|bound| *bound >= floor)
+                let mut floor = ranking.floor();
+                for (at, bound) in block.bounds.iter().take(count).enumerate() {
+                    if *bound >= floor
                         && self.is_wanted(first + at, wanted)
-                        && self.coarse.bound_row(coarse, first, at, &block) >= floor;
-                    if may_matter {
+                        && self.coarse.bound_row(coarse, first, at, &block) >= floor
+                    {
                         self.show(first + at, wanted.probe, ranking);
+                        floor = ranking.floor();
                     }
                 }
             }
@@ -242,9 +243,40 @@ impl ExactSearch {
         ranking
     }
 
-    /// Iterates over keys and rows.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (u64, &[f32])> {
-        self.owners.iter().map(|owner| owner.key).zip(self.values.chunks_exact(self.dimension))
+    pub(super) fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Returns the key that the next row will have: above every key so far.
+    pub(super) fn next_key(&self) -> u64 {
+        self.next_key
+    }
+
+    /// Returns every row's key.
+    pub(super) fn keys(&self) -> Vec<u64> {
+        self.owners.iter().map(|owner| owner.key).collect()
+    }
+
+    /// Returns the keys from one up to another that still have rows.
+    pub(super) fn keys_between(&self, first: u64, beyond: u64) -> Vec<u64> {
+        (first..beyond).filter(|key| self.row_of_key.contains_key(key)).collect()
+    }
+
+    /// Copies the rows of some keys, those that are still there.
+    pub(super) fn copies(&self, keys: &[u64]) -> Vec<(u64, Vec<f32>)> {
+        keys.iter().filter_map(|key| Some((*key, self.row_of(*key)?.to_vec()))).collect()
+    }
+
+    /// Copies a row and another one of the same identity, where it has one.
+    pub(super) fn with_sibling(&self, key: u64) -> Option<(Vec<f32>, Option<Vec<f32>>)> {
+        let owner = self.owners.get(*self.row_of_key.get(&key)?)?;
+        let keys = &self.people.get(owner.identity as usize)?.as_ref()?.keys;
+        let sibling = keys.iter().find(|other| **other != key).and_then(|other| self.row_of(*other));
+        Some((self.row_of(key)?.to_vec(), sibling.map(<[f32]>::to_vec)))
+    }
+
+    fn row_of(&self, key: u64) -> Option<&[f32]> {
+        self.row(*self.row_of_key.get(&key)?)
     }
 
     fn row(&self, row: usize) -> Option<&[f32]> {

@@ -8,7 +8,7 @@ use super::index::{Delta, GalleryIndex, Indexes};
 use super::record::now;
 use super::store::{Store, StoredGallery, Write};
 use super::types::{
-    Deletion, Enrolled, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, PersonDetails,
+    Deletion, Enrolled, EnrolledTemplate, Gallery, GallerySettings, GalleryStatus, Identity, IfExists, PersonDetails,
     Search, SearchOutcome, SearchPolicy, StoreError,
 };
 use super::writer::{Change, Writer};
@@ -98,6 +98,7 @@ impl Galleries {
     /// Finishes the queued writes; later ones are refused. Blocks.
     pub fn close(&self) {
         self.writer.stop();
+        self.indexes.stop();
     }
 
     /// Makes an empty gallery.
@@ -124,12 +125,12 @@ impl Galleries {
     /// Returns a gallery and how much it holds.
     ///
     /// *Errors*: [`Error::NotFound`].
-    pub fn gallery(&self, id: &GalleryId) -> Result<(Gallery, GalleryCounts), Error> {
+    pub fn gallery(&self, id: &GalleryId) -> Result<(Gallery, GalleryStatus), Error> {
         self.indexes.gallery(id).ok_or(Error::NotFound(Entity::Gallery))
     }
 
     /// Returns up to `count` galleries after an id.
-    pub fn list_galleries(&self, after: Option<&GalleryId>, count: usize) -> Page<(Gallery, GalleryCounts)> {
+    pub fn list_galleries(&self, after: Option<&GalleryId>, count: usize) -> Page<(Gallery, GalleryStatus)> {
         let (items, more) = self.indexes.galleries_after(after, count);
         Page { items, more }
     }
@@ -160,7 +161,7 @@ impl Galleries {
             let stored = find_gallery(change.store, &id)?;
             let is_empty = change.store.identities_after(&stored, None).next().is_none();
             if !is_empty && !force {
-                let identities = indexes.gallery(&id).map_or(1, |(_, counts)| counts.identities.max(1));
+                let identities = indexes.gallery(&id).map_or(1, |(_, status)| status.counts.identities.max(1));
                 return Err(Error::GalleryNotEmpty { identities });
             }
             let mut write = Write::default();
@@ -301,7 +302,10 @@ fn build_index(store: &Store, stored: &StoredGallery) -> Result<GalleryIndex, Er
         }
     }
     if damaged > 0 {
-        tracing::error!(damaged, "identities with damaged records are not searched; enrol them again or restore");
+        tracing::error!(
+            damaged,
+            "identities with damaged records are not searched: list them, delete and enrol them again, or restore"
+        );
     }
     Ok(index)
 }

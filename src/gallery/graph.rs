@@ -4,14 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
-use super::exact::ExactSearch;
 use crate::error::Error;
 
 /// Neighbours a node: usearch's and the paper's usual 16 (Malkov, Yashunin, arXiv 1603.09320).
 const CONNECTIVITY: usize = 16;
 
-/// Candidates kept while inserting and while searching. Identities are isolated points, the worst case of a graph: at 64
-/// it misses 6 % of the mates among 50,000, at 512 it finds them all (at 200,000: .982).
+/// Candidates kept while inserting, and while searching until a measurement says how many it takes. Identities are isolated
+/// points, the worst case of a graph: at 64 it misses 6 % of the mates among 50,000, at 512 none (at 200,000: 2 %).
 const EXPANSION: usize = 512;
 
 /// Searches at a time. usearch fails a search beyond the threads it reserved; more than a machine has cores gain nothing.
@@ -25,10 +24,10 @@ pub(super) struct GraphSearch {
 }
 
 impl GraphSearch {
-    /// Builds the graph of all rows.
+    /// Makes an empty graph with room for some rows.
     ///
-    /// *Errors*: [`Error::Internal`] where usearch refuses. *Cost*: about 1 ms a row of 512.
-    pub(super) fn build(dimension: usize, rows: &ExactSearch) -> Result<Self, Error> {
+    /// *Errors*: [`Error::Internal`] where usearch refuses.
+    pub(super) fn new(dimension: usize, rows: usize) -> Result<Self, Error> {
         let options = IndexOptions {
             dimensions: dimension,
             metric: MetricKind::IP,
@@ -40,14 +39,18 @@ impl GraphSearch {
         };
         let index = Index::new(&options).map_err(Error::internal)?;
         let mut graph = Self { index, capacity: 0, searching: AtomicUsize::new(0) };
-        graph.make_room(rows.templates())?;
-        for (key, row) in rows.rows() {
-            graph.add(key, row)?;
-        }
+        graph.make_room(rows)?;
         Ok(graph)
     }
 
-    /// Adds a row. `&mut`: reserving while others search has crashed the process, so the caller's write lock must hold.
+    /// Sets how many candidates a search keeps: more are slower and miss fewer.
+    pub(super) fn set_expansion(&mut self, expansion: usize) {
+        self.index.change_expansion_search(expansion);
+    }
+
+    /// Adds a row. *Cost*: about 1 ms at 512 dimensions.
+    ///
+    /// `&mut`: reserving while others search has crashed the process, so the caller's write lock must hold.
     pub(super) fn add(&mut self, key: u64, row: &[f32]) -> Result<(), Error> {
         if self.index.size() >= self.capacity {
             self.make_room(self.capacity + 1)?;
@@ -99,6 +102,7 @@ mod tests {
     use super::*;
     use crate::biometrics::ids::{IdentityId, PackId, TemplateId};
     use crate::biometrics::template::Template;
+    use crate::gallery::ExactSearch;
 
     /// Deterministic directions that are nearly orthogonal, like identities.
     fn direction(seed: u64) -> Vec<f32> {
@@ -121,7 +125,10 @@ mod tests {
         for seed in 1..=2_000 {
             rows.add(&id(seed), &template, &direction(seed));
         }
-        let mut graph = GraphSearch::build(64, &rows).expect("a graph");
+        let mut graph = GraphSearch::new(64, 2_000).expect("a graph");
+        for (key, row) in rows.copies(&rows.keys()) {
+            graph.add(key, &row).expect("added");
+        }
         let best = |graph: &GraphSearch, rows: &ExactSearch, seed: u64| {
             let keys = graph.propose(&direction(seed), 64).expect("a search").expect("a place");
             rows.rank(&direction(seed), &keys, 5).into_best_first().first().map(|ranked| ranked.identity.clone())

@@ -1,27 +1,43 @@
 //! What is searched: one index a gallery, in memory, rebuilt from the store at start.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
 
 use roaring::RoaringBitmap;
 
 use super::batch::Batch;
+use super::builder::{self, Build};
 use super::exact::{ExactSearch, Wanted};
 use super::graph::GraphSearch;
 use super::metadata::MetadataIndex;
 use super::ranking::Ranking;
-use super::types::{Gallery, GalleryCounts, Identity, Scope, Search, SearchOutcome, SearchPath, SearchPolicy};
+use super::types::{
+    Gallery, GalleryCounts, GalleryStatus, GraphRecall, Identity, Scope, Search, SearchOutcome, SearchPath,
+    SearchPolicy,
+};
 use crate::biometrics::ids::{GalleryId, IdentityId};
 use crate::error::Error;
 
 /// A gallery's settings and rows.
 pub(super) struct GalleryIndex {
     gallery: Gallery,
-    rows: ExactSearch,
+    pub(super) rows: ExactSearch,
     metadata: MetadataIndex,
-    /// There while the policy asks for it and it has not failed; without it the exact search answers.
-    graph: Option<GraphSearch>,
+    graph: GraphState,
     damaged: BTreeSet<IdentityId>,
+}
+
+/// What there is of a graph. But for `Ready` the exact search answers.
+pub(super) enum GraphState {
+    /// The policy asks for none.
+    Absent,
+    /// It is being built; these rows went meanwhile.
+    Building(Arc<Build>, Vec<u64>),
+    /// It proposes.
+    Ready(GraphSearch, GraphRecall),
+    /// It failed, or misses too many mates.
+    GivenUp(Option<GraphRecall>),
 }
 
 /// A change of the store that the index must follow.
@@ -36,11 +52,13 @@ pub(super) enum Delta {
 #[derive(Default)]
 pub(super) struct Indexes {
     galleries: RwLock<BTreeMap<GalleryId, Arc<Shared>>>,
+    /// Graphs being built: waited for at the end.
+    builders: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// One gallery's index and the searches that wait for it.
-struct Shared {
-    index: RwLock<GalleryIndex>,
+pub(super) struct Shared {
+    pub index: RwLock<GalleryIndex>,
     batch: Batch,
 }
 
@@ -48,13 +66,16 @@ struct Shared {
 const PROPOSALS_MIN: usize = 64;
 const PROPOSAL_ROUNDS: usize = 3;
 
+/// Rows from which the automatic policy asks for a graph: an exact search of a core takes about 30 ms there, of 512.
+const GRAPH_ROWS_MIN: usize = 4_000_000;
+
 /// Rows from which searches share passes: below, a search is done sooner than it could be shared.
 const BATCH_ROWS_MIN: usize = 32 * 1_024;
 
 impl GalleryIndex {
     pub(super) fn new(gallery: Gallery) -> Self {
         let rows = ExactSearch::new(gallery.dimension);
-        Self { gallery, rows, metadata: MetadataIndex::default(), graph: None, damaged: BTreeSet::new() }
+        Self { gallery, rows, metadata: MetadataIndex::default(), graph: GraphState::Absent, damaged: BTreeSet::new() }
     }
 
     pub(super) fn set_identity(&mut self, identity: &Identity) {
@@ -78,22 +99,51 @@ impl GalleryIndex {
             self.metadata.remove(number);
         }
         for key in self.rows.remove(identity) {
+            if let GraphState::Building(_, removed) = &mut self.graph {
+                removed.push(key);
+            }
             self.on_graph(|graph| graph.remove(key));
         }
     }
 
-    /// A graph that fails is given up: the exact search answers until the next start.
+    /// A graph that fails is given up: the exact search answers until the policy is set again.
     fn on_graph(&mut self, change: impl FnOnce(&mut GraphSearch) -> Result<(), Error>) {
-        if let Some(Err(error)) = self.graph.as_mut().map(change) {
+        if let GraphState::Ready(graph, _) = &mut self.graph
+            && let Err(error) = change(graph)
+        {
             tracing::error!(error = ?error, "graph index failed; searching exactly");
-            self.graph = None;
+            self.graph = GraphState::GivenUp(None);
+        }
+    }
+
+    /// Takes what a build came to, unless another one or none is wanted by now.
+    pub(super) fn end_build(&mut self, build: &Arc<Build>, came_to: GraphState) {
+        let GraphState::Building(current, removed) = &mut self.graph else { return };
+        if !Arc::ptr_eq(current, build) {
+            return;
+        }
+        let removed = std::mem::take(removed);
+        self.graph = came_to;
+        for key in removed {
+            self.on_graph(|graph| graph.remove(key));
+        }
+    }
+
+    /// Tells whether the policy asks for a graph.
+    fn wants_graph(&self) -> bool {
+        match self.gallery.settings.search_policy {
+            SearchPolicy::Exact => false,
+            SearchPolicy::Graph => true,
+            SearchPolicy::Auto => self.rows.templates() >= GRAPH_ROWS_MIN,
         }
     }
 
     /// Searches by graph; `None` where there is none, or it has no place free, or not everyone is meant.
     fn search_graph(&self, search: &Search) -> Result<Option<SearchOutcome>, Error> {
-        let graph = self.graph.as_ref().filter(|_| !search.exact && search.scope.is_everyone());
-        let Some(graph) = graph else { return Ok(None) };
+        let GraphState::Ready(graph, _) = &self.graph else { return Ok(None) };
+        if search.exact || !search.scope.is_everyone() {
+            return Ok(None);
+        }
         let (probe, capacity) = (search.probe.values(), search.capacity);
         let mut count = capacity.saturating_mul(4).max(PROPOSALS_MIN);
         // Templates of one identity may crowd the front: then more are asked for, until as many identities are ranked as
@@ -151,13 +201,23 @@ impl GalleryIndex {
             damaged_identities: self.damaged.len() as u64,
         }
     }
+
+    fn status(&self) -> GalleryStatus {
+        let (path, build_progress, recall) = match &self.graph {
+            GraphState::Absent => (SearchPath::Exact, None, None),
+            GraphState::Building(build, _) => (SearchPath::Exact, Some(build.progress()), None),
+            GraphState::Ready(_, recall) => (SearchPath::Graph, None, Some(*recall)),
+            GraphState::GivenUp(recall) => (SearchPath::Exact, None, *recall),
+        };
+        GalleryStatus { counts: self.counts(), path, build_progress, recall }
+    }
 }
 
 impl Indexes {
     pub(super) fn apply(&self, delta: Delta) {
         match delta {
             Delta::GallerySet(gallery) => self.set_gallery(gallery),
-            Delta::GalleryDropped(id) => drop(write(&self.galleries).remove(&id)),
+            Delta::GalleryDropped(id) => self.drop_gallery(&id),
             Delta::IdentitySet(gallery, identity) => self.change(&gallery, |index| index.set_identity(&identity)),
             Delta::IdentityDropped(gallery, identity) => self.change(&gallery, |index| index.drop_identity(&identity)),
         }
@@ -167,7 +227,7 @@ impl Indexes {
     pub(super) fn insert(&self, index: GalleryIndex) {
         let id = index.gallery.id.clone();
         let shared = Arc::new(Shared { index: RwLock::new(index), batch: Batch::default() });
-        follow_policy(&shared.index);
+        self.follow_policy(&shared);
         write(&self.galleries).insert(id, shared);
     }
 
@@ -194,10 +254,10 @@ impl Indexes {
         outcome.ok_or_else(|| Error::internal("a search without an outcome"))
     }
 
-    pub(super) fn gallery(&self, id: &GalleryId) -> Option<(Gallery, GalleryCounts)> {
+    pub(super) fn gallery(&self, id: &GalleryId) -> Option<(Gallery, GalleryStatus)> {
         let shared = self.find(id)?;
         let index = read(&shared.index);
-        Some((index.gallery.clone(), index.counts()))
+        Some((index.gallery.clone(), index.status()))
     }
 
     /// Returns up to `count` galleries after an id, by id, and whether there are more.
@@ -205,13 +265,13 @@ impl Indexes {
         &self,
         after: Option<&GalleryId>,
         count: usize,
-    ) -> (Vec<(Gallery, GalleryCounts)>, bool) {
+    ) -> (Vec<(Gallery, GalleryStatus)>, bool) {
         use std::ops::Bound::{Excluded, Unbounded};
         let galleries = read(&self.galleries);
         let mut following = galleries.range((after.map_or(Unbounded, Excluded), Unbounded));
         let page = following.by_ref().take(count).map(|(_, shared)| {
             let index = read(&shared.index);
-            (index.gallery.clone(), index.counts())
+            (index.gallery.clone(), index.status())
         });
         (page.collect(), following.next().is_some())
     }
@@ -220,7 +280,7 @@ impl Indexes {
         match self.find(&gallery.id) {
             Some(shared) => {
                 write(&shared.index).gallery = gallery;
-                follow_policy(&shared.index);
+                self.follow_policy(&shared);
             }
             None => self.insert(GalleryIndex::new(gallery)),
         }
@@ -228,8 +288,55 @@ impl Indexes {
 
     fn change(&self, gallery: &GalleryId, change: impl FnOnce(&mut GalleryIndex)) {
         // No index: the gallery was deleted later in the same group.
-        if let Some(shared) = self.find(gallery) {
-            change(&mut write(&shared.index));
+        let Some(shared) = self.find(gallery) else { return };
+        change(&mut write(&shared.index));
+        self.follow_policy(&shared);
+    }
+
+    fn drop_gallery(&self, id: &GalleryId) {
+        if let Some(shared) = write(&self.galleries).remove(id) {
+            cancel_build(&shared);
+        }
+    }
+
+    /// Starts a build where the policy asks for a graph and there is none, and drops what it does not ask for.
+    fn follow_policy(&self, shared: &Arc<Shared>) {
+        let build = {
+            let index = read(&shared.index);
+            match (index.wants_graph(), &index.graph) {
+                (true, GraphState::Absent) => Some(Arc::new(Build::default())),
+                (false, GraphState::Absent) | (true, _) => return,
+                (false, _) => None,
+            }
+        };
+        let Some(build) = build else {
+            cancel_build(shared);
+            write(&shared.index).graph = GraphState::Absent;
+            return;
+        };
+        write(&shared.index).graph = GraphState::Building(Arc::clone(&build), Vec::new());
+        let weak = Arc::downgrade(shared);
+        let work = Arc::clone(&build);
+        let thread = std::thread::Builder::new().name("graph-builder".into()).spawn(move || builder::run(&weak, &work));
+        let mut builders = self.builders.lock().unwrap_or_else(PoisonError::into_inner);
+        builders.retain(|builder| !builder.is_finished());
+        match thread {
+            Ok(thread) => builders.push(thread),
+            Err(error) => {
+                tracing::error!(%error, "no thread to build a graph; searching exactly");
+                write(&shared.index).end_build(&build, GraphState::GivenUp(None));
+            }
+        }
+    }
+
+    /// Ends the builds under way and waits for their threads.
+    pub(super) fn stop(&self) {
+        read(&self.galleries).values().for_each(|shared| cancel_build(shared));
+        let builders = std::mem::take(&mut *self.builders.lock().unwrap_or_else(PoisonError::into_inner));
+        for builder in builders {
+            if builder.join().is_err() {
+                tracing::error!("a graph builder panicked");
+            }
         }
     }
 
@@ -238,30 +345,18 @@ impl Indexes {
     }
 }
 
-/// Makes or drops the graph. It is built under the read lock, so that searches go on; the one writer is the caller, so
-/// no row changes meanwhile.
-fn follow_policy(index: &RwLock<GalleryIndex>) {
-    let current = read(index);
-    let graph = match (current.gallery.settings.search_policy, &current.graph) {
-        (SearchPolicy::Exact, None) | (SearchPolicy::Graph, Some(_)) => return,
-        (SearchPolicy::Exact, Some(_)) => None,
-        (SearchPolicy::Graph, None) => {
-            tracing::info!(templates = current.rows.templates(), "building graph index");
-            GraphSearch::build(current.gallery.dimension, &current.rows)
-                .inspect_err(|error| tracing::error!(?error, "graph index failed; searching exactly"))
-                .ok()
-        }
-    };
-    drop(current);
-    write(index).graph = graph;
+fn cancel_build(shared: &Shared) {
+    if let GraphState::Building(build, _) = &read(&shared.index).graph {
+        build.cancel();
+    }
 }
 
 // A poisoned lock means that a panic was caught in the middle of a read, or of a write whose delta is then lost to the
 // index; reading on is right for the first, and the second ends the writer, which turns health to not serving.
-fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+pub(super) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+pub(super) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }

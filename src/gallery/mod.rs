@@ -8,6 +8,7 @@
 //! [`Galleries`] is the seam: nothing outside this folder knows what lies behind it.
 
 mod batch;
+mod builder;
 mod coarse;
 mod crash;
 mod exact;
@@ -30,6 +31,7 @@ pub use ranking::{Ranked, Ranking};
 pub use synthetic::Synthetic;
 pub(crate) use types::check_display_name;
 pub use types::{
-    Deletion, Enrolled, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, Identity, IfExists, MetadataValue,
-    PersonDetails, Scope, Search, SearchOutcome, SearchPath, SearchPolicy, StoreError,
+    Deletion, Enrolled, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, GalleryStatus, GraphRecall,
+    Identity, IfExists, MetadataValue, PersonDetails, Scope, Search, SearchOutcome, SearchPath, SearchPolicy,
+    StoreError,
 };

@@ -44,6 +44,9 @@ pub(super) struct GalleryRecord {
     created_micros: u64,
     #[prost(uint64, tag = "9")]
     updated_micros: u64,
+    /// Before `graph`: the policy chooses by itself.
+    #[prost(bool, tag = "10")]
+    auto: bool,
 }
 
 #[derive(Message)]
@@ -143,6 +146,7 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         number,
         display_name: display_name.clone(),
         graph: *search_policy == SearchPolicy::Graph,
+        auto: *search_policy == SearchPolicy::Auto,
         ambiguity_margin: ambiguity_margin.cosine_difference(),
         identification_cosine: identification.map(Threshold::cosine),
         pack_id: gallery.pack_id.as_str().to_owned(),
@@ -158,7 +162,11 @@ pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, 
         let cosine = |cosine| Threshold::from_cosine("identification_cosine", cosine);
         let settings = GallerySettings {
             display_name: record.display_name.clone(),
-            search_policy: if record.graph { SearchPolicy::Graph } else { SearchPolicy::Exact },
+            search_policy: match (record.auto, record.graph) {
+                (true, _) => SearchPolicy::Auto,
+                (false, true) => SearchPolicy::Graph,
+                (false, false) => SearchPolicy::Exact,
+            },
             ambiguity_margin: AmbiguityMargin::new("ambiguity_margin", record.ambiguity_margin)?,
             identification: record.identification_cosine.map(cosine).transpose()?,
         };

@@ -96,7 +96,14 @@ impl Store {
         // sled meets some damage with a panic, whose words are of no use to anybody.
         let opened = std::panic::catch_unwind(|| open_or_make(folder, marker.is_none()));
         let Ok(opened) = opened else { return Err(damaged("its pages cannot be read")) };
-        let Some(db) = opened.map_err(|error| unopenable(error.into()))? else {
+        let opened = opened.map_err(|error| match error {
+            // sled's words for a file lock that is held.
+            sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
+                StoreError::InUse { folder: folder.to_path_buf() }
+            }
+            error => unopenable(error.into()),
+        });
+        let Some(db) = opened? else {
             return Err(damaged("what was written is not there"));
         };
         let found = db.get(FORMAT_KEY).map_err(|error| unopenable(error.into()))?;

@@ -15,8 +15,10 @@ use crate::error::Error;
 /// How a gallery is searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SearchPolicy {
-    /// Every template is scored: nobody is missed.
+    /// Exactly, until the gallery outgrows that; then by a graph, where that misses few enough.
     #[default]
+    Auto,
+    /// Every template is scored: nobody is missed.
     Exact,
     /// An HNSW graph proposes candidates, which are scored exactly. May miss a mate.
     Graph,
@@ -61,6 +63,32 @@ pub struct GalleryCounts {
     pub templates: u64,
     /// Identities whose record is damaged, so that they cannot be searched.
     pub damaged_identities: u64,
+}
+
+/// What a graph was measured to miss, on the gallery itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GraphRecall {
+    /// Probes whose mate is known.
+    pub probes: u64,
+    /// Those whose mate the graph did not propose.
+    pub missed: u64,
+    /// Candidates that a search keeps.
+    pub expansion: usize,
+    /// When.
+    pub time: SystemTime,
+}
+
+/// How a gallery stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GalleryStatus {
+    /// How much it holds.
+    pub counts: GalleryCounts,
+    /// How searches are answered now.
+    pub path: SearchPath,
+    /// While a graph is being built: the share that is done.
+    pub build_progress: Option<f64>,
+    /// What the graph was measured to miss, also where it is therefore not used.
+    pub recall: Option<GraphRecall>,
 }
 
 /// A value of an identity's metadata.
@@ -276,6 +304,12 @@ pub enum StoreError {
         /// What the store says.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another process has the store open.
+    #[error("the store in {} is open in another process", folder.display())]
+    InUse {
+        /// The folder.
+        folder: std::path::PathBuf,
     },
     /// A store that has lost what was written to it.
     #[error(

@@ -42,8 +42,8 @@ static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
 /// Loads the library, or does nothing where it is loaded.
 ///
 /// `configured` is the value of `ORT_DYLIB_PATH`, where it is set: then no other place is looked at. Else the library is
-/// looked for next to the program, in `lib` beside it, and in the project's `.runtime` folder, from the working folder
-/// and from the program's folder upwards.
+/// looked for next to the program, in `lib` beside it, and in `.runtime` of the folders above it: there lies that of the
+/// project it was built in. Never in the working folder, where somebody else may have put one.
 ///
 /// *Errors*: [`LibraryError`], with one line that says what to do.
 pub fn load_runtime(configured: Option<&Path>) -> Result<(), LibraryError> {
@@ -81,13 +81,9 @@ fn find(configured: Option<&Path>) -> Result<PathBuf, LibraryError> {
 fn places() -> Vec<PathBuf> {
     let program = std::env::current_exe().ok();
     let beside = program.as_deref().and_then(Path::parent).map(Path::to_path_buf);
-    let working = std::env::current_dir().ok();
     let next_to_program = beside.iter().flat_map(|folder| [folder.join(FILE_NAME), folder.join("lib").join(FILE_NAME)]);
-    let in_project = working
-        .iter()
-        .chain(&beside)
-        .flat_map(|folder| folder.ancestors())
-        .map(|folder| folder.join(PROJECT_FOLDER).join(FILE_NAME));
+    let in_project =
+        beside.iter().flat_map(|folder| folder.ancestors()).map(|folder| folder.join(PROJECT_FOLDER).join(FILE_NAME));
     let mut places: Vec<PathBuf> = Vec::new();
     for place in next_to_program.chain(in_project) {
         if !places.contains(&place) {

@@ -34,7 +34,7 @@ pub enum PackError {
     #[error(transparent)]
     Library(#[from] LibraryError),
     /// A file or folder that cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}; files that lie elsewhere than pack.toml are found with --pack-files", path.display())]
     Unreadable {
         /// The path.
         path: PathBuf,

@@ -178,7 +178,8 @@ pub(super) fn search_path_reply(path: SearchPath) -> i32 {
 
 pub(super) fn search_policy(value: i32) -> Result<SearchPolicy, Error> {
     match proto::SearchPolicy::try_from(value) {
-        Ok(proto::SearchPolicy::Unspecified | proto::SearchPolicy::Exact) => Ok(SearchPolicy::Exact),
+        Ok(proto::SearchPolicy::Unspecified | proto::SearchPolicy::Auto) => Ok(SearchPolicy::Auto),
+        Ok(proto::SearchPolicy::Exact) => Ok(SearchPolicy::Exact),
         Ok(proto::SearchPolicy::Graph) => Ok(SearchPolicy::Graph),
         Err(_) => Err(Error::bad_field("gallery.search_policy", "a value of SearchPolicy")),
     }
@@ -186,6 +187,7 @@ pub(super) fn search_policy(value: i32) -> Result<SearchPolicy, Error> {
 
 pub(super) fn search_policy_reply(policy: SearchPolicy) -> i32 {
     match policy {
+        SearchPolicy::Auto => proto::SearchPolicy::Auto.into(),
         SearchPolicy::Exact => proto::SearchPolicy::Exact.into(),
         SearchPolicy::Graph => proto::SearchPolicy::Graph.into(),
     }

@@ -9,10 +9,11 @@ use super::engine::Engine;
 use super::status::status;
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::ids::GalleryId;
+use crate::biometrics::interval::wilson;
 use crate::biometrics::score::Threshold;
 use crate::contract as proto;
 use crate::error::Error;
-use crate::gallery::{Gallery, GalleryChange, GalleryCounts, GallerySettings, check_display_name};
+use crate::gallery::{Gallery, GalleryChange, GallerySettings, GalleryStatus, GraphRecall, check_display_name};
 
 pub(super) struct GalleryServer(pub Arc<Engine>);
 
@@ -31,8 +32,8 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         request: Request<proto::GetGalleryRequest>,
     ) -> Result<Response<proto::GetGalleryResponse>, Status> {
         let id = GalleryId::parse(&request.into_inner().gallery_id).map_err(status)?;
-        let (gallery, counts) = self.0.galleries.gallery(&id).map_err(status)?;
-        Ok(Response::new(proto::GetGalleryResponse { gallery: Some(reply(&gallery, counts)) }))
+        let (gallery, standing) = self.0.galleries.gallery(&id).map_err(status)?;
+        Ok(Response::new(proto::GetGalleryResponse { gallery: Some(reply(&gallery, standing)) }))
     }
 
     async fn list_galleries(
@@ -74,7 +75,8 @@ async fn create(engine: &Engine, request: proto::CreateGalleryRequest) -> Result
     };
     let pack = &engine.pack;
     let created = engine.galleries.create_gallery(id, settings, pack.id.clone(), pack.recognizer.dimension).await?;
-    Ok(reply(&created, GalleryCounts::default()))
+    let (gallery, status) = engine.galleries.gallery(&created.id)?;
+    Ok(reply(&gallery, status))
 }
 
 fn list(engine: &Engine, request: &proto::ListGalleriesRequest) -> Result<proto::ListGalleriesResponse, Error> {
@@ -85,7 +87,7 @@ fn list(engine: &Engine, request: &proto::ListGalleriesRequest) -> Result<proto:
     let last = page.items.last().filter(|_| page.more);
     Ok(proto::ListGalleriesResponse {
         next_page_token: last.map_or_else(String::new, |(gallery, _)| convert::page_token(gallery.id.as_str())),
-        galleries: page.items.iter().map(|(gallery, counts)| reply(gallery, *counts)).collect(),
+        galleries: page.items.iter().map(|(gallery, standing)| reply(gallery, *standing)).collect(),
     })
 }
 
@@ -113,8 +115,8 @@ async fn update(engine: &Engine, request: proto::UpdateGalleryRequest) -> Result
         }
     }
     engine.galleries.update_gallery(id.clone(), change).await?;
-    let (gallery, counts) = engine.galleries.gallery(&id)?;
-    Ok(reply(&gallery, counts))
+    let (gallery, standing) = engine.galleries.gallery(&id)?;
+    Ok(reply(&gallery, standing))
 }
 
 fn ambiguity_margin(stated: Option<f32>) -> Result<AmbiguityMargin, Error> {
@@ -125,7 +127,8 @@ fn identification(stated: Option<f32>) -> Result<Option<Threshold>, Error> {
     stated.map(|cosine| Threshold::from_cosine("gallery.identification_cosine", cosine)).transpose()
 }
 
-fn reply(gallery: &Gallery, counts: GalleryCounts) -> proto::Gallery {
+fn reply(gallery: &Gallery, status: GalleryStatus) -> proto::Gallery {
+    let GalleryStatus { counts, path, build_progress, recall } = status;
     proto::Gallery {
         gallery_id: gallery.id.as_str().to_owned(),
         display_name: gallery.settings.display_name.clone(),
@@ -138,5 +141,21 @@ fn reply(gallery: &Gallery, counts: GalleryCounts) -> proto::Gallery {
         create_time: Some(convert::time_reply(gallery.created)),
         update_time: Some(convert::time_reply(gallery.updated)),
         damaged_identity_count: counts.damaged_identities,
+        search_path: convert::search_path_reply(path),
+        graph_build_progress: build_progress,
+        graph_recall: recall.map(recall_reply),
+    }
+}
+
+fn recall_reply(recall: GraphRecall) -> proto::GraphRecall {
+    let (miss_rate_low, miss_rate_high) = wilson(recall.missed, recall.probes);
+    proto::GraphRecall {
+        probe_count: recall.probes,
+        missed_count: recall.missed,
+        miss_rate: recall.missed as f64 / recall.probes.max(1) as f64,
+        miss_rate_low,
+        miss_rate_high,
+        expansion: u32::try_from(recall.expansion).unwrap_or(u32::MAX),
+        measure_time: Some(convert::time_reply(recall.time)),
     }
 }

@@ -35,7 +35,7 @@ impl proto::match_service_server::MatchService for MatchServer {
 async fn identify(engine: &Engine, request: proto::IdentifyRequest) -> Result<proto::IdentifyResponse, Error> {
     let gallery_id = GalleryId::parse(&request.gallery_id)?;
     let top_k = top_k(request.top_k)?;
-    let (gallery, counts) = engine.galleries.gallery(&gallery_id)?;
+    let (gallery, status) = engine.galleries.gallery(&gallery_id)?;
     let operating_point = convert::operating_point(request.operating_point)?;
     let of_pack = engine.pack.identification.filter(|_| gallery.pack_id == engine.pack.id);
     let threshold = matching::identification_threshold(operating_point, gallery.settings.identification, of_pack)?;
@@ -59,8 +59,8 @@ async fn identify(engine: &Engine, request: proto::IdentifyRequest) -> Result<pr
             let choice = Some(convert::face_choice_reply(&acquired, selection));
             match acquired.chosen.map(|chosen| chosen.into_iter().next()) {
                 Ok(Some((_, template))) => (template, choice),
-                Ok(None) => return Ok(not_searchable(NotChosen::NoFace, threshold, counts.identities, choice)),
-                Err(reason) => return Ok(not_searchable(reason, threshold, counts.identities, choice)),
+                Ok(None) => return Ok(not_searchable(NotChosen::NoFace, threshold, status.counts.identities, choice)),
+                Err(reason) => return Ok(not_searchable(reason, threshold, status.counts.identities, choice)),
             }
         }
     };

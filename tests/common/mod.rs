@@ -117,7 +117,11 @@ pub async fn serve_pack(shared: &Path, pack: &Path, data: &Path, settings: &[(&s
     flags.insert("data".to_owned(), text(data));
     flags.insert("pack".to_owned(), text(pack));
     flags.insert("pack_files".to_owned(), text(&shared.join("models")));
-    let config = Config::load(&flags, None).expect("settings");
+    // Settings of whoever runs the tests are not the tests'; where the runtime library lies is.
+    if let Some(library) = std::env::var("ORT_DYLIB_PATH").ok().filter(|path| !path.is_empty()) {
+        flags.insert("runtime_library".to_owned(), library);
+    }
+    let config = Config::load_from(&flags, None, |_| None).expect("settings");
     let server = Server::start(&config).await.expect("start a server");
     let address = format!("http://{}", server.address());
     let channel = Channel::from_shared(address).expect("an address").connect().await.expect("connect");
@@ -152,6 +156,19 @@ impl Running {
         let request = proto::CreateGalleryRequest { gallery: Some(gallery) };
         let reply = self.galleries().create_gallery(request).await.expect("create a gallery").into_inner();
         reply.gallery.expect("the gallery")
+    }
+
+    /// Waits until a gallery's graph is in use.
+    pub async fn wait_for_graph(&self, gallery_id: &str) {
+        let started = std::time::Instant::now();
+        loop {
+            let request = proto::GetGalleryRequest { gallery_id: gallery_id.to_owned() };
+            let reply = self.galleries().get_gallery(request).await.expect("get a gallery").into_inner();
+            if reply.gallery.expect("the gallery").search_path() == proto::SearchPath::Graph {
+                return;
+            }
+            assert!(started.elapsed() < std::time::Duration::from_secs(60), "the graph of {gallery_id} is in use");
+        }
     }
 
     /// Enrols photos or embeddings of one person.

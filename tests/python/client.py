@@ -16,7 +16,8 @@ from grpc_tools import protoc
 
 address, proto, shared = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3])
 
-stubs = tempfile.mkdtemp()
+folder = tempfile.TemporaryDirectory()  # removed when the program ends
+stubs = folder.name
 files = [str(file) for file in sorted(proto.glob("facematch/v1/*.proto"))]
 well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"
 arguments = [f"-I{proto}", f"-I{well_known}", f"--python_out={stubs}", f"--grpc_python_out={stubs}"]

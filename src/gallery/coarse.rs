@@ -17,6 +17,8 @@
 //! leaves one row in 200 for the second, which leaves some hundred to score in f32. Fewer bits do not pay: with three, `‖e‖`
 //! is .19 and one row in thirty is left; with one it is .6, above every non-mated score, and nothing is passed over.
 
+use std::ops::Range;
+
 /// Zero of the codes.
 const CODE_ZERO: f32 = 7.5;
 const CODE_MAX: f32 = 15.0;
@@ -46,19 +48,23 @@ pub(super) struct Coarse {
 #[derive(Default)]
 struct Plane {
     codes: Vec<u8>,
-    rows: Vec<RowScale>,
+    /// `s` of each row.
+    scales: Vec<f32>,
+    /// `‖e‖` of each row.
+    lost: Vec<f32>,
 }
 
-/// `s` and `‖e‖` of a row in a plane.
+/// As many of a probe's values as a register takes, at an address from which it is filled at once: from others the scan
+/// took up to a third longer.
 #[derive(Clone, Copy)]
-struct RowScale {
-    scale: f32,
-    lost: f32,
-}
+#[repr(align(64))]
+struct Lane([i8; LANE]);
+
+const LANE: usize = 64;
 
 /// A probe in the form that kernels take.
 pub(super) struct CoarseProbe {
-    values: Vec<i8>,
+    values: Vec<Lane>,
     scale: f32,
     /// 7.5 · Σp.
     zero: f32,
@@ -70,14 +76,31 @@ pub(super) struct CoarseProbe {
 
 /// What the first plane tells of a block of rows.
 pub(super) struct Block {
+    rows: usize,
     dots: [i32; BLOCK_ROWS],
     /// Upper bounds of the scores.
-    pub bounds: [f32; BLOCK_ROWS],
+    bounds: [f32; BLOCK_ROWS],
+    /// The largest bound of each group of rows: most groups are passed over by one comparison.
+    largest: [f32; BLOCK_ROWS / GROUP_ROWS],
 }
+
+/// Rows that share a largest bound.
+const GROUP_ROWS: usize = 16;
 
 impl Block {
     pub(super) fn new() -> Self {
-        Self { dots: [0; BLOCK_ROWS], bounds: [0.0; BLOCK_ROWS] }
+        Self { rows: 0, dots: [0; BLOCK_ROWS], bounds: [0.0; BLOCK_ROWS], largest: [0.0; BLOCK_ROWS / GROUP_ROWS] }
+    }
+
+    /// Iterates over the places of the rows whose bound reaches a floor.
+    pub(super) fn reaching(&self, floor: f32) -> impl Iterator<Item = usize> {
+        let groups = self.bounds.as_chunks::<GROUP_ROWS>().0.iter().zip(&self.largest).enumerate();
+        let groups = groups.filter(move |(_, (_, largest))| **largest >= floor);
+        let places = groups.flat_map(move |(group, (bounds, _))| {
+            let places = bounds.iter().enumerate().filter(move |(_, bound)| **bound >= floor);
+            places.map(move |(at, _)| group * GROUP_ROWS + at)
+        });
+        places.take_while(|at| *at < self.rows)
     }
 }
 
@@ -91,7 +114,7 @@ fn slack(dimension: usize) -> f32 {
 
 impl Coarse {
     pub(super) fn new(dimension: usize) -> Self {
-        let row_bytes = dimension.next_multiple_of(kernel::VALUES_STEP) / 2;
+        let row_bytes = dimension.next_multiple_of(2 * LANE) / 2;
         Self { dimension, row_bytes, first: Plane::default(), second: Plane::default() }
     }
 
@@ -118,7 +141,7 @@ impl Coarse {
         let sum: i32 = values.iter().map(|value| i32::from(*value)).sum();
         values.resize(self.row_bytes * 2, 0);
         CoarseProbe {
-            values,
+            values: values.as_chunks().0.iter().map(|lane| Lane(*lane)).collect(),
             scale,
             zero: CODE_ZERO * sum as f32,
             length: (length as f32).next_up(),
@@ -126,16 +149,14 @@ impl Coarse {
         }
     }
 
-    /// Bounds a probe's scores with the rows from `first` on by the first plane. Returns how many rows the block has.
-    pub(super) fn bound_block(&self, probe: &CoarseProbe, first: usize, block: &mut Block) -> usize {
-        let rows = self.first.rows.get(first..).unwrap_or_default();
-        let rows = rows.get(..BLOCK_ROWS).unwrap_or(rows);
-        let codes = self.first.codes.get(first * self.row_bytes..(first + rows.len()) * self.row_bytes);
+    /// Bounds a probe's scores with the rows of a range, a block's at most, by the first plane.
+    pub(super) fn bound_block(&self, probe: &CoarseProbe, rows: Range<usize>, block: &mut Block) {
+        let rows = rows.start..rows.end.min(rows.start + BLOCK_ROWS).min(self.first.scales.len());
+        let codes = self.first.codes.get(rows.start * self.row_bytes..rows.end * self.row_bytes);
+        let (scales, lost) = (self.first.scales.get(rows.clone()), self.first.lost.get(rows.clone()));
+        block.rows = rows.len();
         kernel::dots(&probe.values, codes.unwrap_or_default(), &mut block.dots);
-        for ((bound, dot), row) in block.bounds.iter_mut().zip(&block.dots).zip(rows) {
-            *bound = probe.estimate(*dot, *row) + probe.length * row.lost + probe.lost;
-        }
-        rows.len()
+        kernel::bounds(probe, scales.unwrap_or_default(), lost.unwrap_or_default(), block);
     }
 
     /// Bounds the score with one row of a block by both planes.
@@ -144,11 +165,12 @@ impl Coarse {
         let codes = self.second.codes.get(row * self.row_bytes..(row + 1) * self.row_bytes).unwrap_or_default();
         let mut dot = [0];
         kernel::dots(&probe.values, codes, &mut dot);
-        match (block.dots.get(at), self.first.rows.get(row), self.second.rows.get(row)) {
-            (Some(first_dot), Some(first_row), Some(second_row)) => {
+        let scales = (self.first.scales.get(row), self.second.scales.get(row));
+        match (block.dots.get(at), scales, self.second.lost.get(row)) {
+            (Some(first_dot), (Some(first_scale), Some(second_scale)), Some(lost)) => {
                 let [second_dot] = dot;
-                let estimate = probe.estimate(*first_dot, *first_row) + probe.estimate(second_dot, *second_row);
-                estimate + probe.length * second_row.lost + probe.lost
+                let estimate = probe.estimate(*first_dot, *first_scale) + probe.estimate(second_dot, *second_scale);
+                estimate + probe.length * lost + probe.lost
             }
             _ => f32::INFINITY,
         }
@@ -156,8 +178,8 @@ impl Coarse {
 }
 
 impl CoarseProbe {
-    fn estimate(&self, dot: i32, row: RowScale) -> f32 {
-        self.scale * row.scale * (dot as f32 - self.zero)
+    fn estimate(&self, dot: i32, row_scale: f32) -> f32 {
+        self.scale * row_scale * (dot as f32 - self.zero)
     }
 }
 
@@ -180,14 +202,16 @@ impl Plane {
         }
         // Rounded up, so that it stays a bound.
         let lost = (lost.sqrt() as f32).next_up();
-        self.rows.push(RowScale { scale, lost });
+        self.scales.push(scale);
+        self.lost.push(lost);
     }
 
     fn swap_remove(&mut self, row: usize, row_bytes: usize) {
         let last = self.codes.len().saturating_sub(row_bytes);
         self.codes.copy_within(last.., row * row_bytes);
         self.codes.truncate(last);
-        self.rows.swap_remove(row);
+        self.scales.swap_remove(row);
+        self.lost.swap_remove(row);
     }
 }
 
@@ -207,13 +231,14 @@ fn lost(row: &[f32], scale: f32) -> f64 {
     row.iter().map(|value| (f64::from(*value) - kept(*value)).powi(2)).sum::<f64>().sqrt()
 }
 
-/// Whole-number dot products of a probe and packed rows. The same result on every machine: whole numbers have no rounding.
+/// What runs for every row, for each instruction set. Whole-number products are the same on every machine; bounds may differ
+/// in their last bits, which `slack` allows for.
 mod kernel {
-    /// A probe has a multiple of this many values: two registers of 64, one for each half of a row's bytes.
-    pub(super) const VALUES_STEP: usize = 128;
+    use super::{Block, CoarseProbe, GROUP_ROWS, LANE, Lane};
 
-    /// Fills in as many products as there are rows in `codes`; a row has half as many bytes as the probe values.
-    pub(super) fn dots(probe: &[i8], codes: &[u8], dots: &mut [i32]) {
+    /// Fills in as many products as there are rows in `codes`; a row has half as many bytes as the probe values, of which
+    /// the first half meets the lower four bits.
+    pub(super) fn dots(probe: &[Lane], codes: &[u8], dots: &mut [i32]) {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
@@ -231,22 +256,47 @@ mod kernel {
         portable(probe, codes, dots);
     }
 
-    /// What a vector register can be filled with, whatever its sign.
+    /// Turns a block's products into bounds.
+    pub(super) fn bounds(probe: &CoarseProbe, scales: &[f32], lost: &[f32], block: &mut Block) {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            #[expect(unsafe_code, reason = "a kernel for an instruction set told at run time")]
+            // SAFETY: the processor has the instruction set that the kernel is compiled for.
+            return unsafe { bounds_avx2(probe, scales, lost, block) };
+        }
+        bounds_portable(probe, scales, lost, block);
+    }
+
     #[cfg(target_arch = "x86_64")]
-    trait Byte {}
-    #[cfg(target_arch = "x86_64")]
-    impl Byte for u8 {}
-    #[cfg(target_arch = "x86_64")]
-    impl Byte for i8 {}
+    #[target_feature(enable = "avx2")]
+    fn bounds_avx2(probe: &CoarseProbe, scales: &[f32], lost: &[f32], block: &mut Block) {
+        bounds_portable(probe, scales, lost, block);
+    }
+
+    #[inline(always)]
+    fn bounds_portable(probe: &CoarseProbe, scales: &[f32], lost: &[f32], block: &mut Block) {
+        let rows = block.bounds.iter_mut().zip(&block.dots).zip(scales).zip(lost);
+        for (((bound, dot), scale), lost) in rows {
+            *bound = probe.estimate(*dot, *scale) + probe.length * lost + probe.lost;
+        }
+        for (largest, bounds) in block.largest.iter_mut().zip(block.bounds.as_chunks::<GROUP_ROWS>().0) {
+            // Not `f32::max`, whose care for NaN keeps compilers from using the one instruction that there is.
+            *largest = bounds.iter().fold(f32::NEG_INFINITY, |most, bound| if *bound > most { *bound } else { most });
+        }
+    }
 
     /// For every other machine; compilers turn it into its vector instructions.
-    pub(super) fn portable(probe: &[i8], codes: &[u8], dots: &mut [i32]) {
+    pub(super) fn portable(probe: &[Lane], codes: &[u8], dots: &mut [i32]) {
         let (low, high) = probe.split_at(probe.len() / 2);
-        for (row, dot) in codes.chunks_exact(low.len()).zip(dots) {
-            let products = row.iter().zip(low).zip(high).map(|((byte, low), high)| {
-                i32::from(byte & 15) * i32::from(*low) + i32::from(byte >> 4) * i32::from(*high)
+        for (row, dot) in codes.chunks_exact(low.len() * LANE).zip(dots) {
+            let lanes = row.as_chunks::<LANE>().0.iter().zip(low).zip(high);
+            let sums = lanes.map(|((bytes, low), high)| {
+                let products = bytes.iter().zip(&low.0).zip(&high.0).map(|((byte, low), high)| {
+                    i32::from(byte & 15) * i32::from(*low) + i32::from(byte >> 4) * i32::from(*high)
+                });
+                products.sum::<i32>()
             });
-            *dot = products.sum();
+            *dot = sums.sum();
         }
     }
 
@@ -255,30 +305,44 @@ mod kernel {
     #[cfg(target_arch = "x86_64")]
     const PREFETCH_BYTES: usize = 4_096;
 
+    // Both kernels walk by plain pointers: iterators are not always inlined into a function with instruction sets of its
+    // own, and then cost more than the arithmetic.
+
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    pub(super) fn vnni(probe: &[i8], codes: &[u8], dots: &mut [i32]) {
+    pub(super) fn vnni(probe: &[Lane], codes: &[u8], dots: &mut [i32]) {
         use std::arch::x86_64::{
-            __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32,
+            _MM_HINT_T0, _mm_prefetch, _mm512_add_epi32, _mm512_and_si512, _mm512_dpbusd_epi32, _mm512_loadu_si512,
             _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_srli_epi16,
         };
-        #[expect(unsafe_code, reason = "a vector load has no safe form")]
-        fn load<T: Byte>(bytes: &[T; 64]) -> __m512i {
-            // SAFETY: 64 bytes are there to read, and the load needs no alignment.
-            unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
-        }
-        let (low, high) = probe.split_at(probe.len() / 2);
-        let (low_values, high_values) = (low.as_chunks().0, high.as_chunks().0);
+        const STEP: usize = LANE;
+        let row_bytes = probe.len() * LANE / 2;
+        let rows = dots.len().min(codes.len() / row_bytes.max(1));
         let nibble = _mm512_set1_epi8(15);
-        for (row, dot) in codes.chunks_exact(low.len()).zip(dots) {
+        // A row alone has no neighbours that will be wanted next.
+        let is_scan = rows > 1;
+        for (row, dot) in dots.iter_mut().enumerate().take(rows) {
             let (mut low_sums, mut high_sums) = (_mm512_setzero_si512(), _mm512_setzero_si512());
-            for ((bytes, low), high) in row.as_chunks::<64>().0.iter().zip(low_values).zip(high_values) {
-                // Beyond the end of all rows it asks for an address that is not ours, which does nothing.
-                _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(PREFETCH_BYTES).cast());
-                let bytes = load(bytes);
-                low_sums = _mm512_dpbusd_epi32(low_sums, _mm512_and_si512(bytes, nibble), load(low));
+            for at in (0..row_bytes / STEP * STEP).step_by(STEP) {
+                #[expect(unsafe_code, reason = "vector loads have no safe form")]
+                // SAFETY: `at + STEP` is at most `row_bytes`, so the loads end within the row, which lies within `codes`,
+                // and within the two halves of the probe. They need no alignment.
+                let (bytes, low, high) = unsafe {
+                    let bytes = codes.as_ptr().add(row * row_bytes + at);
+                    let values = probe.as_ptr().cast::<i8>().add(at);
+                    if is_scan {
+                        // Beyond the end of all rows it asks for an address that is not ours, which does nothing.
+                        _mm_prefetch::<_MM_HINT_T0>(bytes.wrapping_add(PREFETCH_BYTES).cast());
+                    }
+                    (
+                        _mm512_loadu_si512(bytes.cast()),
+                        _mm512_loadu_si512(values.cast()),
+                        _mm512_loadu_si512(values.add(row_bytes).cast()),
+                    )
+                };
+                low_sums = _mm512_dpbusd_epi32(low_sums, _mm512_and_si512(bytes, nibble), low);
                 let high_codes = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
-                high_sums = _mm512_dpbusd_epi32(high_sums, high_codes, load(high));
+                high_sums = _mm512_dpbusd_epi32(high_sums, high_codes, high);
             }
             *dot = _mm512_reduce_add_epi32(_mm512_add_epi32(low_sums, high_sums));
         }
@@ -286,29 +350,34 @@ mod kernel {
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
-    pub(super) fn avx2(probe: &[i8], codes: &[u8], dots: &mut [i32]) {
+    pub(super) fn avx2(probe: &[Lane], codes: &[u8], dots: &mut [i32]) {
         use std::arch::x86_64::{
-            __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm256_add_epi16, _mm256_add_epi32,
-            _mm256_and_si256, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_madd_epi16,
+            _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm256_add_epi16, _mm256_add_epi32, _mm256_and_si256,
+            _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_madd_epi16,
             _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_srli_epi16,
         };
-        #[expect(unsafe_code, reason = "a vector load has no safe form")]
-        fn load<T: Byte>(bytes: &[T; 32]) -> __m256i {
-            // SAFETY: 32 bytes are there to read, and the load needs no alignment.
-            unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
-        }
-        let (low, high) = probe.split_at(probe.len() / 2);
-        let (low_values, high_values) = (low.as_chunks().0, high.as_chunks().0);
+        const STEP: usize = 32;
+        let row_bytes = probe.len() * LANE / 2;
+        let rows = dots.len().min(codes.len() / row_bytes.max(1));
         let (nibble, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi16(1));
-        for (row, dot) in codes.chunks_exact(low.len()).zip(dots) {
+        for (row, dot) in dots.iter_mut().enumerate().take(rows) {
             let mut sums = _mm256_setzero_si256();
-            for ((bytes, low), high) in row.as_chunks::<32>().0.iter().zip(low_values).zip(high_values) {
-                let bytes = load(bytes);
+            for at in (0..row_bytes / STEP * STEP).step_by(STEP) {
+                #[expect(unsafe_code, reason = "vector loads have no safe form")]
+                // SAFETY: as in `vnni`.
+                let (bytes, low, high) = unsafe {
+                    let values = probe.as_ptr().cast::<i8>().add(at);
+                    (
+                        _mm256_loadu_si256(codes.as_ptr().add(row * row_bytes + at).cast()),
+                        _mm256_loadu_si256(values.cast()),
+                        _mm256_loadu_si256(values.add(row_bytes).cast()),
+                    )
+                };
                 let low_codes = _mm256_and_si256(bytes, nibble);
                 let high_codes = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
                 // Four products of at most 15 · 127 each: 7,620 fits 16 bits.
-                let low_pairs = _mm256_maddubs_epi16(low_codes, load(low));
-                let pairs = _mm256_add_epi16(low_pairs, _mm256_maddubs_epi16(high_codes, load(high)));
+                let low_pairs = _mm256_maddubs_epi16(low_codes, low);
+                let pairs = _mm256_add_epi16(low_pairs, _mm256_maddubs_epi16(high_codes, high));
                 sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones));
             }
             let four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
@@ -366,7 +435,7 @@ mod tests {
             rows.iter().for_each(|row| coarse.push(row));
             for probe in &rows {
                 let (coded, mut block) = (coarse.probe(probe), Block::new());
-                assert_eq!(coarse.bound_block(&coded, 0, &mut block), rows.len());
+                coarse.bound_block(&coded, 0..rows.len(), &mut block);
                 for (at, row) in rows.iter().enumerate() {
                     let score = dot(probe, row);
                     for bound in [block.bounds[at], coarse.bound_row(&coded, 0, at, &block)] {
@@ -386,7 +455,7 @@ mod tests {
         let mut coarse = Coarse::new(512);
         rows.iter().for_each(|row| coarse.push(row));
         let (coded, mut block) = (coarse.probe(&rows[0]), Block::new());
-        coarse.bound_block(&coded, 0, &mut block);
+        coarse.bound_block(&coded, 0..rows.len(), &mut block);
         for (at, row) in rows.iter().enumerate() {
             let score = dot(&rows[0], row);
             let (first, both) = (block.bounds[at] - score, coarse.bound_row(&coded, 0, at, &block) - score);
@@ -398,8 +467,8 @@ mod tests {
     fn every_kernel_computes_the_same() {
         let mut next = numbers(5);
         for values in [128, 256, 512, 1_024] {
-            let probe: Vec<i8> =
-                (0..values).map(|at| if at % 9 == 0 { -127 } else { (next() * 254.0) as i8 }).collect();
+            let mut value = |at: usize| if at.is_multiple_of(9) { -127 } else { (next() * 254.0) as i8 };
+            let probe: Vec<Lane> = (0..values / LANE).map(|_| Lane(std::array::from_fn(&mut value))).collect();
             let mut codes: Vec<u8> = (0..values / 2 * 37).map(|_| (next() * 256.0) as i32 as u8).collect();
             codes[..values / 2].fill(0xff);
             let mut expected = [0; 40];
@@ -416,6 +485,21 @@ mod tests {
                     kernel::avx2(&probe, &codes, &mut found);
                 }
                 assert_eq!(found, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn reaching_finds_exactly_the_rows_that_do() {
+        let rows = hostile(64);
+        let mut coarse = Coarse::new(64);
+        rows.iter().cycle().take(100).for_each(|row| coarse.push(row));
+        let mut block = Block::new();
+        for range in [0..100, 3..40, 96..100, 50..51] {
+            coarse.bound_block(&coarse.probe(&rows[3]), range.clone(), &mut block);
+            for floor in [-2.0, 0.0, 0.5, 1.0, 2.0] {
+                let expected: Vec<usize> = (0..range.len()).filter(|at| block.bounds[*at] >= floor).collect();
+                assert_eq!(block.reaching(floor).collect::<Vec<_>>(), expected);
             }
         }
     }

@@ -202,9 +202,12 @@ async fn repeated_enrolment_enrols_nothing_twice() {
     running.stop().await;
 }
 
+/// The gallery as it is kept; how it is searched at the moment is not.
 async fn gallery(running: &Running) -> proto::Gallery {
     let request = proto::GetGalleryRequest { gallery_id: "g".to_owned() };
-    running.galleries().get_gallery(request).await.expect("get").into_inner().gallery.expect("the gallery")
+    let gallery = running.galleries().get_gallery(request).await.expect("get").into_inner().gallery;
+    let gallery = gallery.expect("the gallery");
+    proto::Gallery { search_path: 0, graph_build_progress: None, graph_recall: None, ..gallery }
 }
 
 async fn identity(running: &Running, id: &str) -> Result<proto::Identity, tonic::Status> {

@@ -78,15 +78,17 @@ facematch identify --gallery demo --top-k 3 known.jpg
 facematch identify --gallery demo --top-k 3 stranger.jpg
 
 # The answers themselves, so that a demo that recognises nobody, or the stranger, is a failure.
-"$program" identify --gallery demo known.jpg --json | grep -q "\"IDENTIFY_DECISION_MATCH\"" ||
-    fail "$known was not recognised"
-"$program" identify --gallery demo stranger.jpg --json | grep -q "\"IDENTIFY_DECISION_NO_MATCH\"" ||
-    fail "$stranger was taken for somebody"
+expect() {
+    local answer
+    answer=$("$program" identify --gallery demo "$1" --json || [ $? -eq 1 ])
+    [[ $answer == *"\"IDENTIFY_DECISION_$2\""* ]] || fail "$3"
+}
+expect known.jpg MATCH "$known was not recognised"
+expect stranger.jpg NO_MATCH "$stranger was taken for somebody"
 
 printf '\n-- Deleted: not found any more.\n'
 facematch identity delete --gallery demo "$known"
 facematch identify --gallery demo --top-k 3 known.jpg
-"$program" identify --gallery demo known.jpg --json | grep -q "\"IDENTIFY_DECISION_NO_MATCH\"" ||
-    fail "$known was found after the deletion"
+expect known.jpg NO_MATCH "$known was found after the deletion"
 
 printf '\n-- Done. README.md tells the rest.\n'

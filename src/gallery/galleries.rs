@@ -193,18 +193,20 @@ impl Galleries {
         self.store.contains(&find_gallery(&self.store, gallery)?, id)
     }
 
-    /// Returns up to `count` identities after an id; `None` for one whose record is damaged.
+    /// Returns up to `count` identities after an id, as `keep` makes them, one at a time: a page of whole identities, with
+    /// all their templates, would be megabytes. `keep` gets `None` for one whose record is damaged.
     ///
     /// *Errors*: [`Error::NotFound`] without the gallery.
-    pub fn list_identities(
+    pub fn list_identities<T>(
         &self,
         gallery: &GalleryId,
         after: Option<&IdentityId>,
         count: usize,
-    ) -> Result<Page<(IdentityId, Option<Identity>)>, Error> {
+        keep: impl Fn(&IdentityId, Option<Identity>) -> T,
+    ) -> Result<Page<T>, Error> {
         let stored = find_gallery(&self.store, gallery)?;
         let mut following = self.store.identities_after(&stored, after);
-        let items = following.by_ref().take(count).map(|entry| entry.map(|(id, identity)| (id, identity.ok())));
+        let items = following.by_ref().take(count).map(|entry| entry.map(|(id, identity)| keep(&id, identity.ok())));
         let items = items.collect::<Result<_, Error>>()?;
         Ok(Page { items, more: following.next().is_some() })
     }

@@ -83,18 +83,20 @@ async fn list(engine: &Engine, request: proto::ListIdentitiesRequest) -> Result<
     let count = convert::page_size(request.page_size)?;
     let after = convert::page_after(&request.page_token)?.map(|id| IdentityId::parse(&id)).transpose();
     let after = after.map_err(|_| Error::bad_field("page_token", "next_page_token of the page before"))?;
-    let read = move |galleries: &crate::gallery::Galleries| galleries.list_identities(&gallery, after.as_ref(), count);
+    let read = move |galleries: &crate::gallery::Galleries| {
+        galleries.list_identities(&gallery, after.as_ref(), count, listed_reply)
+    };
     let page = engine.with_galleries(read).await?;
     let last = page.items.last().filter(|_| page.more);
     Ok(proto::ListIdentitiesResponse {
-        next_page_token: last.map_or_else(String::new, |(id, _)| convert::page_token(id.as_str())),
-        identities: page.items.iter().map(listed_reply).collect(),
+        next_page_token: last.map_or_else(String::new, |identity| convert::page_token(&identity.identity_id)),
+        identities: page.items,
     })
 }
 
-fn listed_reply((id, identity): &(IdentityId, Option<Identity>)) -> proto::Identity {
+fn listed_reply(id: &IdentityId, identity: Option<Identity>) -> proto::Identity {
     let damaged = || proto::Identity { identity_id: id.as_str().to_owned(), damaged: true, ..Default::default() };
-    identity.as_ref().map_or_else(damaged, |identity| convert::identity_reply(identity, false))
+    identity.map_or_else(damaged, |identity| convert::identity_reply(&identity, false))
 }
 
 async fn update(engine: &Engine, request: proto::UpdateIdentityRequest) -> Result<proto::Identity, Error> {

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use facematch::biometrics::face::FaceSelection;
+use facematch::biometrics::interval::wilson;
 use facematch::biometrics::template::{Template, dot};
 use facematch::pipeline::DetectionSettings;
 
@@ -40,14 +41,6 @@ fn templates(shared: &Path, pairs: &[Pair]) -> HashMap<String, Result<Template, 
     names.into_iter().cloned().zip(acquired).collect()
 }
 
-/// The 95 % interval of a rate by Wilson's score (E. B. Wilson, JASA 22, 1927).
-fn interval(errors: usize, of: usize) -> (f64, f64) {
-    let (n, p, z) = (of as f64, errors as f64 / of as f64, 1.96f64);
-    let center = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
-    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    ((center - half).max(0.0), center + half)
-}
-
 #[test]
 fn no_training_photo_is_without_a_face() {
     let Some(shared) = common::shared("no_training_photo_is_without_a_face") else { return };
@@ -78,7 +71,7 @@ fn test_pairs_are_told_apart_at_fmr_one_in_a_thousand() {
     let threshold = non_mated[non_mated.len() - 1 - allowed].next_up();
     let rejected = mated.iter().filter(|score| **score < threshold).count();
     let fnmr = rejected as f64 / mated.len() as f64;
-    let (low, high) = interval(rejected, mated.len());
+    let (low, high) = wilson(rejected as u64, mated.len() as u64);
     println!(
         "FNMR {fnmr:.4} [{low:.4}, {high:.4}] at FMR 1e-3, cosine {threshold:.4}; {} mated, {} non-mated pairs",
         mated.len(),

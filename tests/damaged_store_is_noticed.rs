@@ -100,6 +100,27 @@ async fn damage_anywhere_in_the_store_is_noticed() {
     assert!(noticed > steps);
 }
 
+/// The store as it was before its last write, beside a marker that knows of that write: what a lost end looks like.
+#[tokio::test]
+async fn store_without_its_last_write_is_damaged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_store(folder.path()).await;
+    let earlier = tempfile::tempdir().expect("a folder");
+    copy(folder.path(), earlier.path());
+    let galleries = Galleries::open(folder.path()).expect("open");
+    let gone = IdentityId::parse("p7").expect("an id");
+    galleries.delete_identity(gallery(), gone).await.expect("delete");
+    galleries.close();
+    drop(galleries);
+    let marker = folder.path().join("facematch.state");
+    std::fs::copy(&marker, earlier.path().join("facematch.state")).expect("copy the marker");
+    let Err(error) = Galleries::open(earlier.path()) else { panic!("a deletion was undone in silence") };
+    assert!(error.to_string().contains("its last writes are not there"), "{error}");
+    // What the error says to do, for those who have no backup.
+    std::fs::remove_file(earlier.path().join("facematch.state")).expect("remove the marker");
+    assert!(whole_or_damaged(earlier.path(), "without a marker"));
+}
+
 #[tokio::test]
 async fn store_without_its_files_is_not_a_new_one() {
     let folder = tempfile::tempdir().expect("a folder");

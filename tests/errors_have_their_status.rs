@@ -231,16 +231,24 @@ async fn faulty_search_or_setting_is_named() {
 async fn gallery_of_another_pack_is_failed_precondition() {
     let Some(shared) = common::shared("gallery_of_another_pack_is_failed_precondition") else { return };
     let data = tempfile::tempdir().expect("a folder");
-    let running = common::serve(&shared, data.path(), &[]).await;
-    running.create_gallery("g").await;
-    running.stop().await;
     let other = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packs/scrfd25kps-y1");
     let running = common::serve_pack(&shared, &other, data.path(), &[]).await;
+    let pack_id = running.create_gallery("g").await.pack_id;
+    let embedding = proto::Embedding { values: common::direction(128, 1), pack_id };
+    running.enroll("g", "bob", vec![proto::sample::Source::Embedding(embedding.clone())]).await.expect("enrol");
+    running.stop().await;
+    let running = common::serve(&shared, data.path(), &[]).await;
     let photo = proto::Photo { data: common::lfw_photo(&shared, "Ai_Sugiyama", 1) };
     let search = running.identify("g", proto::probe::Probe::Photo(photo.clone())).await;
     assert_status(search, Code::FailedPrecondition, "PACK_MISMATCH", "");
     let enrolment = running.enroll("g", "ann", vec![proto::sample::Source::Photo(photo)]).await;
     assert_status(enrolment, Code::FailedPrecondition, "PACK_MISMATCH", "");
+
+    // Embeddings of the gallery's own pack are still searched, but not by a threshold of the pack in use.
+    let reply = running.identify("g", proto::probe::Probe::Embedding(embedding)).await.expect("identify");
+    let threshold = reply.threshold.expect("a threshold");
+    assert_eq!((reply.decision(), threshold.cosine), (proto::IdentifyDecision::Match, 0.5));
+    assert_eq!(threshold.source(), proto::ThresholdSource::UncalibratedDefault);
     running.stop().await;
 }
 

@@ -36,11 +36,6 @@ impl Letterbox {
         Self { pixels, canvas_px, scale: height as f32 / photo.height() as f32 }
     }
 
-    /// Returns the side of the square, in pixels.
-    pub fn canvas_px(&self) -> u32 {
-        self.canvas_px
-    }
-
     /// Returns how many pixels of the square one pixel of the photo became.
     pub fn scale(&self) -> f32 {
         self.scale

@@ -186,13 +186,6 @@ impl Galleries {
         find_identity(&self.store, &find_gallery(&self.store, gallery)?, id)
     }
 
-    /// Tells whether an identity exists.
-    ///
-    /// *Errors*: [`Error::NotFound`] without the gallery.
-    pub fn contains(&self, gallery: &GalleryId, id: &IdentityId) -> Result<bool, Error> {
-        self.store.contains(&find_gallery(&self.store, gallery)?, id)
-    }
-
     /// Returns up to `count` identities after an id, as `keep` makes them, one at a time: a page of whole identities, with
     /// all their templates, would be megabytes. `keep` gets `None` for one whose record is damaged.
     ///

@@ -64,6 +64,12 @@ pub enum Error {
         /// How many.
         identities: u64,
     },
+    /// A gallery file cannot be imported.
+    #[error("the gallery file cannot be imported: {0}")]
+    GalleryFile(&'static str),
+    /// Another import into the same gallery, or another compaction, is under way.
+    #[error("{0} is under way")]
+    UnderWay(&'static str),
     /// The last template of an identity would be deleted.
     #[error("this is the identity's last template; delete the identity instead")]
     LastTemplate,
@@ -104,6 +110,8 @@ pub enum Entity {
     Identity,
     /// A template.
     Template,
+    /// An import that broke off.
+    Import,
 }
 
 impl std::fmt::Display for Entity {
@@ -112,6 +120,7 @@ impl std::fmt::Display for Entity {
             Entity::Gallery => "gallery",
             Entity::Identity => "identity",
             Entity::Template => "template",
+            Entity::Import => "import",
         })
     }
 }
@@ -151,12 +160,16 @@ impl Error {
             Error::NotFound(Entity::Gallery) => "GALLERY_NOT_FOUND",
             Error::NotFound(Entity::Identity) => "IDENTITY_NOT_FOUND",
             Error::NotFound(Entity::Template) => "TEMPLATE_NOT_FOUND",
+            Error::NotFound(Entity::Import) => "IMPORT_NOT_FOUND",
             Error::AlreadyExists(Entity::Gallery) => "GALLERY_EXISTS",
             Error::AlreadyExists(Entity::Identity) => "IDENTITY_EXISTS",
             Error::AlreadyExists(Entity::Template) => "TEMPLATE_EXISTS",
+            Error::AlreadyExists(Entity::Import) => "IMPORT_EXISTS",
             Error::PackMismatch { .. } => "PACK_MISMATCH",
             Error::NoCalibrationCurve { .. } => "NO_CALIBRATION_CURVE",
             Error::GalleryNotEmpty { .. } => "GALLERY_NOT_EMPTY",
+            Error::GalleryFile(_) => "GALLERY_FILE_DAMAGED",
+            Error::UnderWay(_) => "UNDER_WAY",
             Error::LastTemplate => "LAST_TEMPLATE",
             Error::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
             Error::Overloaded { .. } => "OVERLOADED",

@@ -76,7 +76,7 @@ async fn damage_anywhere_in_the_store_is_noticed() {
     let original = tempfile::tempdir().expect("a folder");
     write_store(original.path()).await;
     assert!(whole_or_damaged(original.path(), "as it was"));
-    let length = std::fs::metadata(original.path().join("db")).expect("the file").len();
+    let length = std::fs::metadata(original.path().join("store-1").join("db")).expect("the file").len();
     let mut noticed = 0;
     let steps = 40;
     for step in 0..steps {
@@ -88,7 +88,7 @@ async fn damage_anywhere_in_the_store_is_noticed() {
         ] {
             let folder = tempfile::tempdir().expect("a folder");
             copy(original.path(), folder.path());
-            let file = folder.path().join("db");
+            let file = folder.path().join("store-1").join("db");
             let mut bytes = std::fs::read(&file).expect("read");
             let at = (length * step / steps) as usize;
             change(&mut bytes, at);
@@ -125,7 +125,7 @@ async fn store_without_its_last_write_is_damaged() {
 async fn store_without_its_files_is_not_a_new_one() {
     let folder = tempfile::tempdir().expect("a folder");
     write_store(folder.path()).await;
-    std::fs::remove_file(folder.path().join("db")).expect("remove");
+    std::fs::remove_file(folder.path().join("store-1").join("db")).expect("remove");
     let Err(error) = Galleries::open(folder.path()) else { panic!("opened as new") };
     assert!(matches!(error, StoreError::Damaged { .. } | StoreError::Unopenable { .. }), "{error}");
     assert!(error.to_string().contains("store"), "{error}");

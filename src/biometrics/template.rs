@@ -14,6 +14,9 @@ pub struct Template {
     pack_id: PackId,
 }
 
+/// 2⁻²⁰.
+const LENGTH_ERROR_MAX: f64 = 1.0 / 1_048_576.0;
+
 impl Template {
     /// The longest template accepted from outside, far above every recogniser in use (128 to 1,024).
     pub const DIMENSION_MAX: usize = 4_096;
@@ -36,10 +39,12 @@ impl Template {
 
     /// Takes a vector that is of unit length already, bit for bit, as the store kept it.
     ///
-    /// *Errors*: [`Error::BadField`] where its length is not 1 within rounding.
+    /// *Errors*: [`Error::BadField`] where its length is not 1 within rounding, 2⁻²⁰: the exact search's bounds rest on it.
     pub fn from_unit_vector(values: &[f32], pack_id: PackId) -> Result<Self, Error> {
         let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        if values.len() > Self::DIMENSION_MAX || !(0.999..1.001).contains(&norm) {
+        if values.len() > Self::DIMENSION_MAX
+            || (norm - 1.0).abs().partial_cmp(&LENGTH_ERROR_MAX) != Some(std::cmp::Ordering::Less)
+        {
             return Err(Error::bad_field("embedding.values", "a vector of length 1"));
         }
         Ok(Self { values: values.into(), pack_id })

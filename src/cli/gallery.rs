@@ -1,17 +1,16 @@
-//! `gallery`: make, show, change and delete galleries.
+//! `gallery`: make, show, change and delete galleries. What reads or writes files is in `gallery_file`.
 
 use clap::{Args, Subcommand, ValueEnum};
 use prost_types::FieldMask;
 use tonic::transport::Channel;
 
-use super::Answer;
 use super::output::Output;
-use super::remote;
+use super::{Answer, gallery_file, remote};
 use crate::config::Config;
 use crate::contract as proto;
 use crate::contract::gallery_service_client::GalleryServiceClient;
 
-/// Make, show, change and delete galleries: sets of people that are searched together
+/// Make, show, change, move and delete galleries: sets of people that are searched together
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -52,6 +51,16 @@ enum Action {
         #[arg(long)]
         force: bool,
     },
+    /// Write a gallery to a file, as a backup or for another server. With --json: identities, damaged_identities, bytes
+    Export(gallery_file::Export),
+    /// Make a gallery from a file of `gallery export`; run it again where it broke off. With --json: ImportGalleryResponse
+    Import(gallery_file::Import),
+    /// Rewrite the server's data folder so that nothing that was deleted is left in any file of it. With --json:
+    /// CompactGalleriesResponse
+    Compact,
+    /// Write a gallery file of people who do not exist, to measure with; needs no server. With --json: identities,
+    /// templates, bytes
+    Synthesize(gallery_file::Synthesize),
 }
 
 #[derive(Args)]
@@ -111,8 +120,18 @@ impl Settings {
 }
 
 pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
+    if let Action::Synthesize(arguments) = &arguments.action {
+        return gallery_file::synthesize(output, arguments);
+    }
     let mut client = GalleryServiceClient::new(remote::connect(config).await?);
     match arguments.action {
+        Action::Export(arguments) => return gallery_file::export(client, output, &arguments).await,
+        Action::Import(arguments) => {
+            let reply = gallery_file::import(client, output, &arguments).await?;
+            output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
+        }
+        Action::Compact => return gallery_file::compact(client, output).await,
+        Action::Synthesize(_) => {}
         Action::Create { gallery, settings } => {
             let request = proto::CreateGalleryRequest { gallery: Some(settings.gallery(gallery)) };
             let reply = client.create_gallery(request).await.map_err(remote::failed)?.into_inner();

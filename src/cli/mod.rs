@@ -5,6 +5,7 @@ mod detect;
 mod draw;
 mod enroll;
 mod gallery;
+mod gallery_file;
 mod identify;
 mod identity;
 mod local;

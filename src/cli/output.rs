@@ -32,13 +32,22 @@ impl Output {
         if self.json { print(&value.to_string()) } else { print(text().trim_end()) }
     }
 
+    /// Starts a progress bar over bytes.
+    pub(super) fn byte_progress(&self, count: u64) -> ProgressBar {
+        self.bar(count, "{bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left")
+    }
+
     /// Starts a progress bar over things of a kind, on stderr; invisible where that is no terminal, or the answer is
     /// JSON.
     pub(super) fn progress(&self, count: usize, things: &str) -> ProgressBar {
-        let target = if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(Some(count as u64), target);
         let template = format!("{{bar:30}} {{human_pos}}/{{human_len}} {things}  {{per_sec}}  {{eta}} left  {{msg}}");
-        if let Ok(style) = ProgressStyle::with_template(&template) {
+        self.bar(count as u64, &template)
+    }
+
+    fn bar(&self, count: u64, template: &str) -> ProgressBar {
+        let target = if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(count), target);
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar

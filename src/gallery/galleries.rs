@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::compaction::Compacting;
+use super::import::Importing;
 use super::index::{Delta, GalleryIndex, Indexes};
 use super::record::now;
 use super::store::{Store, StoredGallery, Write};
@@ -62,9 +64,11 @@ pub struct Enrollment {
 
 /// All galleries of a data folder.
 pub struct Galleries {
-    store: Arc<Store>,
-    indexes: Arc<Indexes>,
-    writer: Writer,
+    pub(super) store: Arc<Store>,
+    pub(super) indexes: Arc<Indexes>,
+    pub(super) writer: Arc<Writer>,
+    pub(super) importing: Importing,
+    pub(super) compacting: Compacting,
 }
 
 impl Galleries {
@@ -86,8 +90,8 @@ impl Galleries {
         }
         let sequence = store.sequence().map_err(unopenable)?;
         let (store, indexes) = (Arc::new(store), Arc::new(indexes));
-        let writer = Writer::start(Arc::clone(&store), Arc::clone(&indexes), sequence)?;
-        Ok(Self { store, indexes, writer })
+        let writer = Arc::new(Writer::start(Arc::clone(&store), Arc::clone(&indexes), sequence)?);
+        Ok(Self { store, indexes, writer, importing: Importing::default(), compacting: Compacting::default() })
     }
 
     /// Tells whether writes are taken: not after a failed flush.
@@ -283,7 +287,7 @@ impl IdentityChange {
     }
 }
 
-fn build_index(store: &Store, stored: &StoredGallery) -> Result<GalleryIndex, Error> {
+pub(super) fn build_index(store: &Store, stored: &StoredGallery) -> Result<GalleryIndex, Error> {
     let mut index = GalleryIndex::new(stored.gallery.clone());
     let mut damaged = 0;
     for entry in store.identities_after(stored, None) {
@@ -356,7 +360,7 @@ fn set_identity(change: &mut Change<'_>, stored: &StoredGallery, identity: Ident
     Ok(identity)
 }
 
-fn find_gallery(store: &Store, id: &GalleryId) -> Result<StoredGallery, Error> {
+pub(super) fn find_gallery(store: &Store, id: &GalleryId) -> Result<StoredGallery, Error> {
     store.gallery(id)?.ok_or(Error::NotFound(Entity::Gallery))
 }
 

@@ -43,6 +43,8 @@ pub(super) enum GraphState {
 /// A change of the store that the index must follow.
 pub(super) enum Delta {
     GallerySet(Gallery),
+    /// With all that is in it.
+    GalleryAdded(Box<GalleryIndex>),
     GalleryDropped(GalleryId),
     IdentitySet(GalleryId, Box<Identity>),
     IdentityDropped(GalleryId, IdentityId),
@@ -93,7 +95,11 @@ impl GalleryIndex {
         self.damaged.insert(identity);
     }
 
-    fn drop_identity(&mut self, identity: &IdentityId) {
+    pub(super) fn set_gallery(&mut self, gallery: Gallery) {
+        self.gallery = gallery;
+    }
+
+    pub(super) fn drop_identity(&mut self, identity: &IdentityId) {
         self.damaged.remove(identity);
         if let Some(number) = self.rows.number(identity) {
             self.metadata.remove(number);
@@ -217,6 +223,7 @@ impl Indexes {
     pub(super) fn apply(&self, delta: Delta) {
         match delta {
             Delta::GallerySet(gallery) => self.set_gallery(gallery),
+            Delta::GalleryAdded(index) => self.insert(*index),
             Delta::GalleryDropped(id) => self.drop_gallery(&id),
             Delta::IdentitySet(gallery, identity) => self.change(&gallery, |index| index.set_identity(&identity)),
             Delta::IdentityDropped(gallery, identity) => self.change(&gallery, |index| index.drop_identity(&identity)),
@@ -252,6 +259,11 @@ impl Indexes {
             })
         };
         outcome.ok_or_else(|| Error::internal("a search without an outcome"))
+    }
+
+    /// Returns how many identities all galleries hold.
+    pub(super) fn identities(&self) -> u64 {
+        read(&self.galleries).values().map(|shared| read(&shared.index).counts().identities).sum()
     }
 
     pub(super) fn gallery(&self, id: &GalleryId) -> Option<(Gallery, GalleryStatus)> {

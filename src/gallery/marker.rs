@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 const FILE_NAME: &str = "facematch.state";
-const FIRST_LINE: &str = "facematch store 1";
+const FIRST_LINE: &str = "facematch store 2";
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) struct Marker {
     pub store_id: String,
     /// A write that was durable when the file was written.
     pub sequence: u64,
+    /// The folder beside the file that holds the store.
+    pub store_folder: String,
 }
 
 impl Marker {
@@ -36,7 +38,8 @@ impl Marker {
         let marker = (lines.next() == Some(FIRST_LINE)).then_some(()).and_then(|()| {
             let store_id = lines.next()?.strip_prefix("id ")?.to_owned();
             let sequence = lines.next()?.strip_prefix("sequence ")?.parse().ok()?;
-            Some(Self { store_id, sequence })
+            let store_folder = lines.next()?.strip_prefix("folder ")?.to_owned();
+            Some(Self { store_id, sequence, store_folder })
         });
         marker.map(Some).ok_or_else(|| std::io::Error::new(ErrorKind::InvalidData, "it is not a marker"))
     }
@@ -45,7 +48,8 @@ impl Marker {
     pub(super) fn write(&self, folder: &Path) -> std::io::Result<()> {
         let temporary = folder.join(format!("{FILE_NAME}.new"));
         let mut file = File::create(&temporary)?;
-        writeln!(file, "{FIRST_LINE}\nid {}\nsequence {}", self.store_id, self.sequence)?;
+        let Self { store_id, sequence, store_folder } = self;
+        writeln!(file, "{FIRST_LINE}\nid {store_id}\nsequence {sequence}\nfolder {store_folder}")?;
         file.sync_all()?;
         std::fs::rename(&temporary, Self::path(folder))?;
         File::open(folder)?.sync_all()
@@ -69,10 +73,12 @@ mod tests {
     fn marker_comes_back_as_it_was_and_damage_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(Marker::read(folder.path()).expect("no marker"), None);
-        let marker = Marker { store_id: "0a1b".to_owned(), sequence: 42 };
+        let marker = Marker { store_id: "0a1b".to_owned(), sequence: 42, store_folder: "store-1".to_owned() };
         marker.write(folder.path()).expect("written");
         assert_eq!(Marker::read(folder.path()).expect("read"), Some(marker));
-        for text in ["", "x", "facematch store 1\nid 0a\n", "facematch store 2\nid 0a\nsequence 1\n"] {
+        for text in
+            ["", "x", "facematch store 2\nid 0a\nsequence 1\n", "facematch store 1\nid 0a\nsequence 1\nfolder s\n"]
+        {
             std::fs::write(Marker::path(folder.path()), text).expect("written");
             assert!(Marker::read(folder.path()).is_err(), "{text:?}");
         }

@@ -7,14 +7,18 @@
 //!
 //! [`Galleries`] is the seam: nothing outside this folder knows what lies behind it.
 
+mod archive;
 mod batch;
 mod builder;
 mod coarse;
+mod compaction;
 mod crash;
 mod exact;
+mod export;
 pub mod filter;
 mod galleries;
 mod graph;
+mod import;
 mod index;
 mod marker;
 mod metadata;
@@ -25,10 +29,14 @@ mod synthetic;
 mod types;
 mod writer;
 
+pub use archive::read_file_ids;
+pub use compaction::Compaction;
 pub use exact::{ExactSearch, Wanted};
+pub use export::ExportPart;
 pub use galleries::{Enrollment, Galleries, GalleryChange, IdentityChange, Page};
+pub use import::{Import, ImportState};
 pub use ranking::{Ranked, Ranking};
-pub use synthetic::Synthetic;
+pub use synthetic::{Synthetic, SyntheticGallery, write_synthetic};
 pub(crate) use types::check_display_name;
 pub use types::{
     Deletion, Enrolled, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, GalleryStatus, GraphRecall,

@@ -22,7 +22,7 @@ const MAGIC: &[u8; 3] = b"FMR";
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 8;
 
-#[derive(Message)]
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct GalleryRecord {
     /// Number of the gallery's identities' key range: never used again, so that a gallery made anew under an old id
     /// does not see what is left of its predecessor.
@@ -49,8 +49,30 @@ pub(super) struct GalleryRecord {
     auto: bool,
 }
 
-#[derive(Message)]
-struct IdentityRecord {
+/// How far an import has come.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct StagedRecord {
+    /// The key range of the identities that are there.
+    #[prost(fixed64, tag = "1")]
+    pub number: u64,
+    /// Which file it is.
+    #[prost(string, tag = "2")]
+    pub export_id: String,
+    /// The bytes of the file whose identities are there, and the decoder's state behind them.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+    #[prost(fixed32, tag = "4")]
+    pub chain: u32,
+    #[prost(uint64, tag = "5")]
+    pub frames: u64,
+    #[prost(string, tag = "6")]
+    pub pack_id: String,
+    #[prost(uint32, tag = "7")]
+    pub dimension: u32,
+}
+
+#[derive(PartialEq, Message)]
+pub(super) struct IdentityRecord {
     #[prost(string, tag = "1")]
     display_name: String,
     #[prost(btree_map = "string, message", tag = "2")]
@@ -66,7 +88,7 @@ struct IdentityRecord {
     updated_micros: u64,
 }
 
-#[derive(Message)]
+#[derive(PartialEq, Message)]
 struct TemplateRecord {
     #[prost(string, tag = "1")]
     id: String,
@@ -183,6 +205,10 @@ pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, 
 }
 
 pub(super) fn seal_identity(key: &[u8], identity: &Identity) -> Vec<u8> {
+    seal(key, &identity_record(identity))
+}
+
+pub(super) fn identity_record(identity: &Identity) -> IdentityRecord {
     let templates = identity.templates.iter().map(|enrolled| TemplateRecord {
         id: enrolled.id.as_str().to_owned(),
         values: enrolled.template.values().iter().flat_map(|value| value.to_le_bytes()).collect(),
@@ -191,20 +217,23 @@ pub(super) fn seal_identity(key: &[u8], identity: &Identity) -> Vec<u8> {
     });
     let metadata = identity.details.metadata.iter().map(|(key, value)| (key.clone(), value_record(value)));
     let pack_id = identity.templates.first().map_or("", |enrolled| enrolled.template.pack_id().as_str());
-    let record = IdentityRecord {
+    IdentityRecord {
         display_name: identity.details.display_name.clone(),
         metadata: metadata.collect(),
         pack_id: pack_id.to_owned(),
         templates: templates.collect(),
         created_micros: micros(identity.created),
         updated_micros: micros(identity.updated),
-    };
-    seal(key, &record)
+    }
 }
 
 /// *Errors*: [`Error::DataLoss`].
 pub(super) fn unseal_identity(key: &[u8], id: IdentityId, record: &[u8], dimension: usize) -> Result<Identity, Error> {
-    let record: IdentityRecord = unseal(key, record)?;
+    identity(id, unseal(key, record)?, dimension)
+}
+
+/// *Errors*: [`Error::DataLoss`] where a value is not one that was ever written.
+pub(super) fn identity(id: IdentityId, record: IdentityRecord, dimension: usize) -> Result<Identity, Error> {
     let read = || -> Result<Identity, Error> {
         let pack_id = PackId::parse(&record.pack_id)?;
         let templates = record.templates.iter().map(|template| enrolled_template(template, &pack_id, dimension));
@@ -277,7 +306,7 @@ pub(super) fn now() -> SystemTime {
     time(micros(SystemTime::now()))
 }
 
-fn micros(time: SystemTime) -> u64 {
+pub(super) fn micros(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
@@ -289,7 +318,7 @@ fn time(micros: u64) -> SystemTime {
 mod tests {
     use super::*;
 
-    fn identity() -> Identity {
+    fn somebody() -> Identity {
         let pack_id = PackId::from_digits("0a".repeat(16));
         let template = Template::from_vector(&[3.0, 4.0, 0.0], pack_id).expect("a template");
         let face = Face { rectangle: Rectangle::default(), detection_score: 0.7, landmarks: Landmarks::default() };
@@ -322,7 +351,7 @@ mod tests {
 
     #[test]
     fn damaged_record_is_data_loss_wherever_the_damage_is() {
-        let identity = identity();
+        let identity = somebody();
         let sealed = seal_identity(b"key", &identity);
         let open = |key: &[u8], bytes: &[u8]| unseal_identity(key, identity.id.clone(), bytes, 3);
         for at in 0..sealed.len() {
@@ -339,7 +368,7 @@ mod tests {
 
     #[test]
     fn record_comes_back_as_it_was() {
-        let identity = identity();
+        let identity = somebody();
         let sealed = seal_identity(b"key", &identity);
         let back = unseal_identity(b"key", identity.id.clone(), &sealed, 3).expect("whole");
         assert!(back == identity);

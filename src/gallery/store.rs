@@ -8,18 +8,26 @@
 //! | `m/sequence` | number of the last write, 8 bytes |
 //! | `m/id` | the store's own id, as the marker file has it |
 //! | `g/` gallery id | gallery record |
+//! | `s/` gallery id | staged record: how far the import of this gallery has come |
 //! | `i/` gallery number (8 bytes), identity id | identity record: one an identity, its templates within |
 //! | `d/` gallery number | nothing: the identities of this deleted gallery are still to be removed |
+//! | `t/` gallery number | changes of this gallery are logged; those up to this sequence are dropped from the log |
+//! | `c/` gallery number, sequence | the ids of the identities that this write changed, each after its length (2 bytes) |
 //!
 //! What is assumed of sled: a batch is applied wholly or not at all, and after `flush` returns it survives a crash.
+//!
+//! sled keeps what was deleted in its files until it happens to use their place again. [`Store::begin_copy`] and what follows
+//! it copy all that is left into a new folder beside the old one, which is then removed.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-use sled::{Batch, Db, IVec};
+use sled::{Batch, Db};
 
+use super::crash::step;
 use super::marker::{self, Marker};
-use super::record::{self, GalleryRecord};
+use super::record::{self, GalleryRecord, StagedRecord};
 use super::types::{Gallery, Identity, StoreError};
 use crate::biometrics::ids::{GalleryId, IdentityId};
 use crate::error::Error;
@@ -29,11 +37,17 @@ const FORMAT_KEY: &[u8] = b"m/format";
 const SEQUENCE_KEY: &[u8] = b"m/sequence";
 const ID_KEY: &[u8] = b"m/id";
 const GALLERIES: &[u8] = b"g/";
+const STAGED: &[u8] = b"s/";
 const IDENTITIES: &[u8] = b"i/";
 const DELETED: &[u8] = b"d/";
+const LOGGED: &[u8] = b"t/";
+const LOG: &[u8] = b"c/";
 
 /// sled's page cache. The templates themselves are in the index.
 const CACHE_BYTES: u64 = 64 << 20;
+
+/// What a copy of the store writes between two flushes.
+const COPY_STEP_BYTES: usize = 4 << 20;
 
 /// A gallery and the number of its key range.
 pub(super) struct StoredGallery {
@@ -42,10 +56,29 @@ pub(super) struct StoredGallery {
 }
 
 pub(super) struct Store {
-    db: Db,
+    /// The data folder.
     folder: PathBuf,
+    /// Replaced by a compaction.
+    db: RwLock<Db>,
     /// What the marker file says.
     marked: Mutex<Marker>,
+    watches: Mutex<Vec<Weak<Watch>>>,
+    /// Galleries whose changes are logged: those that have a snapshot of their index.
+    logged: Mutex<BTreeSet<u64>>,
+}
+
+/// Keys that change while somebody copies or exports what lies under a prefix.
+pub(super) struct Watch {
+    prefix: Vec<u8>,
+    changed: Mutex<BTreeSet<Vec<u8>>>,
+}
+
+/// A copy of the store in the making.
+pub(super) struct Copying {
+    db: Db,
+    name: String,
+    watch: Arc<Watch>,
+    after: Vec<u8>,
 }
 
 /// Writes between two markers at most: what a damaged end of the store can hide from the next start.
@@ -55,29 +88,68 @@ const MARKED_EVERY: u64 = 4_096;
 #[derive(Default)]
 pub(super) struct Write {
     batch: Batch,
+    keys: Vec<Vec<u8>>,
 }
 
 impl Write {
     pub(super) fn set_gallery(&mut self, stored: &StoredGallery) {
         let key = gallery_key(&stored.gallery.id);
         let record = record::seal(&key, &record::gallery_record(stored.number, &stored.gallery));
-        self.batch.insert(key, record);
+        self.insert(key, record);
     }
 
     /// Removes a gallery; its identities are removed by [`Store::purge_some`].
     pub(super) fn remove_gallery(&mut self, stored: &StoredGallery) {
-        self.batch.remove(gallery_key(&stored.gallery.id));
-        self.batch.insert([DELETED, &stored.number.to_be_bytes()].concat(), IVec::default());
+        self.remove(gallery_key(&stored.gallery.id));
+        self.remove_range(stored.number);
     }
 
     pub(super) fn set_identity(&mut self, number: u64, identity: &Identity) {
         let key = identity_key(number, &identity.id);
         let record = record::seal_identity(&key, identity);
-        self.batch.insert(key, record);
+        self.insert(key, record);
     }
 
     pub(super) fn remove_identity(&mut self, number: u64, id: &IdentityId) {
-        self.batch.remove(identity_key(number, id));
+        self.remove(identity_key(number, id));
+    }
+
+    /// Notes how far an import has come.
+    pub(super) fn set_staged(&mut self, id: &GalleryId, staged: &StagedRecord) {
+        let key = staged_key(id);
+        let record = record::seal(&key, staged);
+        self.insert(key, record);
+    }
+
+    /// Ends an import: the identities stay, for the gallery that takes them over.
+    pub(super) fn remove_staged(&mut self, id: &GalleryId) {
+        self.remove(staged_key(id));
+    }
+
+    /// Has all identities of a number removed by [`Store::purge_some`].
+    pub(super) fn remove_range(&mut self, number: u64) {
+        self.insert(number_key(DELETED, number), Vec::new());
+    }
+
+    fn insert(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.keys.push(key.clone());
+        self.batch.insert(key, value);
+    }
+
+    fn remove(&mut self, key: Vec<u8>) {
+        self.keys.push(key.clone());
+        self.batch.remove(key);
+    }
+}
+
+impl Watch {
+    /// Takes the keys that changed since the last time.
+    pub(super) fn take(&self) -> BTreeSet<Vec<u8>> {
+        std::mem::take(&mut *lock(&self.changed))
+    }
+
+    fn note(&self, keys: &[Vec<u8>]) {
+        lock(&self.changed).extend(keys.iter().filter(|key| key.starts_with(&self.prefix)).cloned());
     }
 }
 
@@ -93,8 +165,14 @@ impl Store {
         let damaged = |what| StoreError::Damaged { folder: folder.to_path_buf(), marker: Marker::path(folder), what };
         marker::make_folder(folder).map_err(|error| unopenable(error.into()))?;
         let marker = Marker::read(folder).map_err(|error| unopenable(error.into()))?;
+        let name = match &marker {
+            Some(marker) => marker.store_folder.clone(),
+            // Of several the first is whole: a copy counts up.
+            None => store_name(store_numbers(folder).into_iter().min().unwrap_or(1)),
+        };
+        let path = folder.join(&name);
         // sled meets some damage with a panic, whose words are of no use to anybody.
-        let opened = std::panic::catch_unwind(|| open_or_make(folder, marker.is_none()));
+        let opened = std::panic::catch_unwind(|| open_or_make(&path, marker.is_none()));
         let Ok(opened) = opened else { return Err(damaged("its pages cannot be read")) };
         let opened = opened.map_err(|error| match error {
             // sled's words for a file lock that is held.
@@ -113,9 +191,16 @@ impl Store {
         }
         let id = db.get(ID_KEY).map_err(|error| unopenable(error.into()))?;
         let store_id = String::from_utf8_lossy(&id.unwrap_or_default()).into_owned();
-        let marked = Marker { store_id, sequence: 0 };
-        let store = Self { db, folder: folder.to_path_buf(), marked: Mutex::new(marked.clone()) };
+        let marked = Marker { store_id, sequence: 0, store_folder: name };
+        let store = Self {
+            folder: folder.to_path_buf(),
+            logged: Mutex::new(logged(&db).map_err(|error| unopenable(error.into()))?),
+            db: RwLock::new(db),
+            marked: Mutex::new(marked.clone()),
+            watches: Mutex::default(),
+        };
         let sequence = store.sequence().map_err(|error| unopenable(error.into()))?;
+        let is_marked = marker.is_some();
         if let Some(marker) = marker {
             if marker.store_id != marked.store_id {
                 return Err(damaged("it is another store than the one that the file speaks of"));
@@ -125,12 +210,20 @@ impl Store {
             }
         }
         store.mark(sequence).map_err(|error| unopenable(error.into()))?;
+        if is_marked {
+            store.remove_left_over();
+        }
         Ok(store)
+    }
+
+    /// Returns the store's own id.
+    pub(super) fn id(&self) -> String {
+        lock(&self.marked).store_id.clone()
     }
 
     /// Notes durably that the store holds a write, so that its loss is noticed at the next start.
     pub(super) fn mark(&self, sequence: u64) -> std::io::Result<()> {
-        let mut marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marked = lock(&self.marked);
         let marker = Marker { sequence, ..marked.clone() };
         marker.write(&self.folder)?;
         *marked = marker;
@@ -139,7 +232,7 @@ impl Store {
 
     /// Notes a durable write now and then.
     pub(super) fn mark_some(&self, sequence: u64) {
-        let marked = self.marked.lock().unwrap_or_else(PoisonError::into_inner).sequence;
+        let marked = lock(&self.marked).sequence;
         if sequence.saturating_sub(marked) >= MARKED_EVERY
             && let Err(error) = self.mark(sequence)
         {
@@ -149,30 +242,35 @@ impl Store {
 
     /// Applies a change as the write of a sequence number. It is durable after [`Store::flush`].
     pub(super) fn apply(&self, mut write: Write, sequence: u64) -> Result<(), Error> {
-        write.batch.insert(SEQUENCE_KEY, &sequence.to_be_bytes());
-        self.db.apply_batch(write.batch).map_err(failure)
+        for (number, ids) in self.logged_changes(&write.keys) {
+            write.insert(log_key(number, sequence), ids);
+        }
+        write.insert(SEQUENCE_KEY.to_vec(), sequence.to_be_bytes().to_vec());
+        self.db().apply_batch(write.batch).map_err(failure)?;
+        self.note(&write.keys);
+        Ok(())
     }
 
     pub(super) fn flush(&self) -> Result<(), Error> {
-        self.db.flush().map(|_| ()).map_err(failure)
+        self.db().flush().map(|_| ()).map_err(failure)
     }
 
     /// Returns the number of the last write.
     pub(super) fn sequence(&self) -> Result<u64, Error> {
-        let bytes = self.db.get(SEQUENCE_KEY).map_err(failure)?;
+        let bytes = self.db().get(SEQUENCE_KEY).map_err(failure)?;
         let number = bytes.map(|bytes| <[u8; 8]>::try_from(&*bytes).map(u64::from_be_bytes)).transpose();
         Ok(number.map_err(|_| Error::DataLoss("the sequence number has another length"))?.unwrap_or(0))
     }
 
     pub(super) fn gallery(&self, id: &GalleryId) -> Result<Option<StoredGallery>, Error> {
         let key = gallery_key(id);
-        let Some(bytes) = self.db.get(&key).map_err(failure)? else { return Ok(None) };
+        let Some(bytes) = self.db().get(&key).map_err(failure)? else { return Ok(None) };
         stored_gallery(&key, id.clone(), &bytes).map(Some)
     }
 
     /// Iterates over all galleries: id as stored, and the gallery or what is wrong with its record.
     pub(super) fn galleries(&self) -> impl Iterator<Item = Result<(String, Result<StoredGallery, Error>), Error>> {
-        self.db.scan_prefix(GALLERIES).map(|entry| {
+        self.db().scan_prefix(GALLERIES).map(|entry| {
             let (key, bytes) = entry.map_err(failure)?;
             let text = String::from_utf8_lossy(key.get(GALLERIES.len()..).unwrap_or_default()).into_owned();
             let read = || stored_gallery(&key, GalleryId::parse(&text)?, &bytes);
@@ -182,13 +280,13 @@ impl Store {
 
     pub(super) fn identity(&self, stored: &StoredGallery, id: &IdentityId) -> Result<Option<Identity>, Error> {
         let key = identity_key(stored.number, id);
-        let Some(bytes) = self.db.get(&key).map_err(failure)? else { return Ok(None) };
+        let Some(bytes) = self.db().get(&key).map_err(failure)? else { return Ok(None) };
         record::unseal_identity(&key, id.clone(), &bytes, stored.gallery.dimension).map(Some)
     }
 
     /// Tells whether an identity has a record, whole or damaged.
     pub(super) fn contains(&self, stored: &StoredGallery, id: &IdentityId) -> Result<bool, Error> {
-        self.db.contains_key(identity_key(stored.number, id)).map_err(failure)
+        self.db().contains_key(identity_key(stored.number, id)).map_err(failure)
     }
 
     /// Iterates over a gallery's identities after an id, by id: the id, and the identity or what is wrong with its
@@ -197,46 +295,239 @@ impl Store {
         &self,
         stored: &StoredGallery,
         after: Option<&IdentityId>,
-    ) -> impl Iterator<Item = Result<(IdentityId, Result<Identity, Error>), Error>> {
+    ) -> impl Iterator<Item = Result<(IdentityId, Result<Identity, Error>), Error>> + use<> {
         use std::ops::Bound::{Excluded, Included, Unbounded};
         let (number, dimension) = (stored.number, stored.gallery.dimension);
-        let prefix = identities_prefix(number);
-        let from = after.map_or(Included(prefix.clone()), |id| Excluded(identity_key(number, id)));
-        let to = number.checked_add(1).map_or(Unbounded, |next| Excluded(identities_prefix(next)));
-        self.db.range::<Vec<u8>, _>((from, to)).map(move |entry| {
+        let from = after.map_or(Included(number_key(IDENTITIES, number)), |id| Excluded(identity_key(number, id)));
+        let to = number.checked_add(1).map_or(Unbounded, |next| Excluded(number_key(IDENTITIES, next)));
+        self.db().range::<Vec<u8>, _>((from, to)).map(move |entry| {
             let (key, bytes) = entry.map_err(failure)?;
-            let text = key.get(prefix.len()..).and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default();
-            let id = IdentityId::parse(text).map_err(|_| Error::DataLoss("an identity's key is not an id"))?;
+            let id = key_identity(&key)?;
             let identity = record::unseal_identity(&key, id.clone(), &bytes, dimension);
             Ok((id, identity))
         })
     }
 
+    /// Returns how far the import of a gallery has come.
+    pub(super) fn staged(&self, id: &GalleryId) -> Result<Option<StagedRecord>, Error> {
+        let key = staged_key(id);
+        self.db().get(&key).map_err(failure)?.map(|bytes| record::unseal(&key, &bytes)).transpose()
+    }
+
+    /// Looks on while keys under a prefix change.
+    fn watch(&self, prefix: Vec<u8>) -> Arc<Watch> {
+        let watch = Arc::new(Watch { prefix, changed: Mutex::default() });
+        lock(&self.watches).push(Arc::downgrade(&watch));
+        watch
+    }
+
+    /// Looks on while a gallery's identities change.
+    pub(super) fn watch_identities(&self, number: u64) -> Arc<Watch> {
+        self.watch(number_key(IDENTITIES, number))
+    }
+
+    /// Returns the identity of a key that a watch noted.
+    pub(super) fn noted_identity(
+        &self,
+        stored: &StoredGallery,
+        key: &[u8],
+    ) -> Result<(IdentityId, Result<Option<Identity>, Error>), Error> {
+        let id = key_identity(key)?;
+        let identity = self.identity(stored, &id);
+        Ok((id, identity))
+    }
+
+    fn note(&self, keys: &[Vec<u8>]) {
+        lock(&self.watches).retain(|watch| watch.upgrade().map(|watch| watch.note(keys)).is_some());
+    }
+
     /// Removes up to `limit` identities of deleted galleries and tells whether there are more. Not flushed: what a crash
     /// undoes is removed again later.
     pub(super) fn purge_some(&self, limit: usize) -> Result<bool, Error> {
-        let Some(entry) = self.db.scan_prefix(DELETED).next() else { return Ok(false) };
+        let db = self.db();
+        let Some(entry) = db.scan_prefix(DELETED).next() else { return Ok(false) };
         let (deleted, _) = entry.map_err(failure)?;
         let number = deleted.get(DELETED.len()..).unwrap_or_default();
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let prefixes = [IDENTITIES, LOG].map(|prefix| [prefix, number].concat());
+        for key in prefixes.iter().flat_map(|prefix| db.scan_prefix(prefix).keys()).take(limit) {
+            keys.push(key.map_err(failure)?.to_vec());
+        }
+        if keys.len() < limit {
+            keys.extend([[LOGGED, number].concat(), deleted.to_vec()]);
+            lock(&self.logged).retain(|logged| logged.to_be_bytes() != number);
+        }
         let mut batch = Batch::default();
-        let mut removed = 0;
-        for key in self.db.scan_prefix([IDENTITIES, number].concat()).keys().take(limit) {
-            batch.remove(key.map_err(failure)?);
-            removed += 1;
-        }
-        if removed < limit {
-            batch.remove(deleted);
-        }
-        self.db.apply_batch(batch).map_err(failure)?;
+        keys.iter().for_each(|key| batch.remove(key.as_slice()));
+        db.apply_batch(batch).map_err(failure)?;
+        self.note(&keys);
         Ok(true)
+    }
+
+    /// Begins to log which identities of a gallery change, from the write of this sequence number on.
+    pub(super) fn log_changes(&self, write: &mut Write, number: u64, sequence: u64) {
+        write.insert(number_key(LOGGED, number), sequence.to_be_bytes().to_vec());
+        lock(&self.logged).insert(number);
+    }
+
+    /// Drops what the log says of a gallery up to a sequence number.
+    pub(super) fn trim_log(&self, write: &mut Write, number: u64, sequence: u64) -> Result<(), Error> {
+        let (from, to) = (number_key(LOG, number), log_key(number, sequence.saturating_add(1)));
+        for key in self.db().range(from..to).keys() {
+            write.remove(key.map_err(failure)?.to_vec());
+        }
+        write.insert(number_key(LOGGED, number), sequence.to_be_bytes().to_vec());
+        Ok(())
+    }
+
+    /// Returns which identities of a gallery changed after a sequence number; `None` where the log does not reach back so
+    /// far.
+    pub(super) fn changes_since(&self, number: u64, sequence: u64) -> Result<Option<BTreeSet<IdentityId>>, Error> {
+        let db = self.db();
+        let Some(trimmed) = db.get(number_key(LOGGED, number)).map_err(failure)? else { return Ok(None) };
+        let trimmed = <[u8; 8]>::try_from(&*trimmed).map(u64::from_be_bytes);
+        if trimmed.is_ok_and(|trimmed| trimmed > sequence) || sequence > self.sequence()? {
+            return Ok(None);
+        }
+        let mut changed = BTreeSet::new();
+        let from = log_key(number, sequence.saturating_add(1));
+        let to = number.checked_add(1).map_or_else(|| b"c0".to_vec(), |next| number_key(LOG, next));
+        for entry in db.range(from..to) {
+            let (_, ids) = entry.map_err(failure)?;
+            let mut ids: &[u8] = &ids;
+            while let Some((length, rest)) = ids.split_first_chunk::<2>() {
+                let (id, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length))).unwrap_or_default();
+                changed.insert(parse_identity(id)?);
+                ids = rest;
+            }
+        }
+        Ok(Some(changed))
+    }
+
+    /// Returns what the log is told of a write: for each gallery the changed ids.
+    fn logged_changes(&self, keys: &[Vec<u8>]) -> Vec<(u64, Vec<u8>)> {
+        let logged = lock(&self.logged);
+        let mut changes: Vec<(u64, Vec<u8>)> = Vec::new();
+        if logged.is_empty() {
+            return changes;
+        }
+        for key in keys {
+            let Some((number, id)) = key.strip_prefix(IDENTITIES).and_then(|rest| rest.split_first_chunk::<8>()) else {
+                continue;
+            };
+            let number = u64::from_be_bytes(*number);
+            if !logged.contains(&number) {
+                continue;
+            }
+            if changes.last().is_none_or(|(last, _)| *last != number) {
+                changes.push((number, Vec::new()));
+            }
+            if let (Some((_, ids)), Ok(length)) = (changes.last_mut(), u16::try_from(id.len())) {
+                ids.extend_from_slice(&length.to_be_bytes());
+                ids.extend_from_slice(id);
+            }
+        }
+        changes
+    }
+
+    /// Begins a copy of all that is left in the store.
+    pub(super) fn begin_copy(&self) -> Result<Copying, Error> {
+        let watch = self.watch(Vec::new());
+        let current = lock(&self.marked).store_folder.clone();
+        let name = store_name(store_number(&current).unwrap_or(0).saturating_add(1));
+        let db = configuration(&self.folder.join(&name)).open().map_err(failure)?;
+        Ok(Copying { db, name, watch, after: Vec::new() })
+    }
+
+    /// Copies the next few records and returns how many identities were among them; `None` when there are no more.
+    pub(super) fn copy_some(&self, copying: &mut Copying) -> Result<Option<u64>, Error> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let mut batch = Batch::default();
+        let (mut bytes, mut identities) = (0, 0);
+        for entry in self.db().range::<&[u8], _>((Excluded(copying.after.as_slice()), Unbounded)) {
+            let (key, value) = entry.map_err(failure)?;
+            bytes += key.len() + value.len();
+            identities += u64::from(key.starts_with(IDENTITIES));
+            copying.after = key.to_vec();
+            batch.insert(key, value);
+            if bytes >= COPY_STEP_BYTES {
+                break;
+            }
+        }
+        copying.db.apply_batch(batch).map_err(failure)?;
+        copying.db.flush().map_err(failure)?;
+        Ok((bytes > 0).then_some(identities))
+    }
+
+    /// Copies what changed since it was copied and returns how much that was.
+    pub(super) fn copy_changes(&self, copying: &Copying) -> Result<usize, Error> {
+        let db = self.db();
+        let changed = copying.watch.take();
+        let mut batch = Batch::default();
+        for key in &changed {
+            match db.get(key).map_err(failure)? {
+                Some(value) => batch.insert(key.as_slice(), value),
+                None => batch.remove(key.as_slice()),
+            }
+        }
+        copying.db.apply_batch(batch).map_err(failure)?;
+        copying.db.flush().map_err(failure)?;
+        Ok(changed.len())
+    }
+
+    /// Puts the copy in the store's place. The caller sees to it that nothing is written meanwhile, and that all of the
+    /// store's own writes are durable.
+    ///
+    /// *Errors*: those of the copy; the store then goes on as it was.
+    pub(super) fn switch(&self, copying: Copying, sequence: u64) -> Result<(), Error> {
+        let copied = self.copy_changes(&copying).and_then(|_| {
+            step("copied");
+            let mut marked = lock(&self.marked);
+            let marker = Marker { sequence, store_folder: copying.name.clone(), ..marked.clone() };
+            marker.write(&self.folder).map_err(Error::internal)?;
+            *marked = marker;
+            Ok(())
+        });
+        if let Err(error) = copied {
+            self.drop_copy(copying);
+            return Err(error);
+        }
+        step("switched");
+        let old = std::mem::replace(&mut *self.db.write().unwrap_or_else(PoisonError::into_inner), copying.db);
+        drop(old);
+        self.remove_left_over();
+        Ok(())
+    }
+
+    /// Gives a copy up.
+    pub(super) fn drop_copy(&self, copying: Copying) {
+        drop(copying);
+        self.remove_left_over();
+    }
+
+    /// Returns the bytes of the store's files.
+    pub(super) fn bytes_on_disk(&self) -> u64 {
+        self.db().size_on_disk().unwrap_or(0)
+    }
+
+    /// Removes the folders of copies that are not the store: given up, or copied from.
+    fn remove_left_over(&self) {
+        let current = store_number(&lock(&self.marked).store_folder);
+        for other in store_numbers(&self.folder).into_iter().filter(|number| Some(*number) != current) {
+            if let Err(error) = std::fs::remove_dir_all(self.folder.join(store_name(other))) {
+                tracing::warn!(%error, "a folder of the store that is no longer used cannot be removed");
+            }
+        }
+    }
+
+    fn db(&self) -> Db {
+        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// Opens the database, or makes one where that is allowed; `None` where there is nothing and nothing may be made.
 fn open_or_make(folder: &Path, may_make: bool) -> sled::Result<Option<Db>> {
-    // No timed flushes: the writer flushes each group before it is acknowledged.
-    let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-    let db = config.open()?;
+    let db = configuration(folder).open()?;
     if db.get(FORMAT_KEY)?.is_none() {
         if !may_make || !db.is_empty() {
             return Ok(None);
@@ -250,6 +541,34 @@ fn open_or_make(folder: &Path, may_make: bool) -> sled::Result<Option<Db>> {
     Ok(Some(db))
 }
 
+/// No timed flushes: the writer flushes each group before it is acknowledged.
+fn configuration(folder: &Path) -> sled::Config {
+    sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None)
+}
+
+fn logged(db: &Db) -> sled::Result<BTreeSet<u64>> {
+    let numbers = db.scan_prefix(LOGGED).keys().map(|key| {
+        let key = key?;
+        Ok(key.strip_prefix(LOGGED).and_then(|number| Some(u64::from_be_bytes(number.try_into().ok()?))))
+    });
+    numbers.filter_map(Result::transpose).collect()
+}
+
+/// Returns the name of the folder of a store: compactions count up.
+fn store_name(number: u64) -> String {
+    format!("store-{number}")
+}
+
+/// Returns the numbers of all folders of stores in a data folder.
+fn store_numbers(folder: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| store_number(entry.file_name().to_str()?)).collect()
+}
+
+fn store_number(name: &str) -> Option<u64> {
+    name.strip_prefix("store-")?.parse().ok()
+}
+
 fn stored_gallery(key: &[u8], id: GalleryId, bytes: &[u8]) -> Result<StoredGallery, Error> {
     let record: GalleryRecord = record::unseal(key, bytes)?;
     Ok(StoredGallery { number: record.number, gallery: record::gallery(id, &record)? })
@@ -259,12 +578,33 @@ fn gallery_key(id: &GalleryId) -> Vec<u8> {
     [GALLERIES, id.as_str().as_bytes()].concat()
 }
 
-fn identities_prefix(number: u64) -> Vec<u8> {
-    [IDENTITIES, &number.to_be_bytes()].concat()
+fn staged_key(id: &GalleryId) -> Vec<u8> {
+    [STAGED, id.as_str().as_bytes()].concat()
+}
+
+fn number_key(prefix: &[u8], number: u64) -> Vec<u8> {
+    [prefix, &number.to_be_bytes()].concat()
+}
+
+fn log_key(number: u64, sequence: u64) -> Vec<u8> {
+    [LOG, &number.to_be_bytes(), &sequence.to_be_bytes()].concat()
 }
 
 fn identity_key(number: u64, id: &IdentityId) -> Vec<u8> {
     [IDENTITIES, &number.to_be_bytes(), id.as_str().as_bytes()].concat()
+}
+
+fn key_identity(key: &[u8]) -> Result<IdentityId, Error> {
+    parse_identity(key.get(IDENTITIES.len() + 8..).unwrap_or_default())
+}
+
+fn parse_identity(id: &[u8]) -> Result<IdentityId, Error> {
+    let parsed = std::str::from_utf8(id).ok().and_then(|text| IdentityId::parse(text).ok());
+    parsed.ok_or(Error::DataLoss("an identity's key is not an id"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn failure(error: sled::Error) -> Error {

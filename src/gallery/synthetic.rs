@@ -1,6 +1,13 @@
 //! Galleries of people who do not exist, for benchmarks, load tests and tests: as many as wanted, the same for a seed.
 
-use crate::biometrics::template::dot;
+use std::time::SystemTime;
+
+use super::archive::{Encoder, Header, PART_BYTES};
+use super::record;
+use super::types::{EnrolledTemplate, Gallery, Identity, MetadataValue, PersonDetails};
+use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+use crate::biometrics::template::{Template, dot};
+use crate::error::Error;
 
 /// How many dimensions carry most of a template's variance: at 128 of 512 the best scores among strangers resemble those
 /// of the networks in use (a mean of .33 for the best of 50,000).
@@ -48,6 +55,72 @@ impl Synthetic {
         values.iter_mut().for_each(|value| *value /= length);
         values
     }
+
+    fn identity(&self, number: u64, templates: u64, pack_id: &PackId, time: SystemTime) -> Result<Identity, Error> {
+        let enrolled = |template| -> Result<EnrolledTemplate, Error> {
+            Ok(EnrolledTemplate {
+                id: TemplateId::parse(&format!("{template}"))?,
+                template: Template::from_vector(&self.template(number, template), pack_id.clone())?,
+                face: None,
+                created: time,
+            })
+        };
+        let metadata = [
+            ("number".to_owned(), MetadataValue::Number(number as f64)),
+            ("group".to_owned(), MetadataValue::Text(format!("{:02}", number % 100))),
+        ];
+        Ok(Identity {
+            id: IdentityId::parse(&format!("{number:08}"))?,
+            details: PersonDetails { display_name: String::new(), metadata: metadata.into() },
+            templates: (0..templates).map(enrolled).collect::<Result<_, Error>>()?,
+            created: time,
+            updated: time,
+        })
+    }
+}
+
+/// A gallery of people who do not exist.
+#[derive(Clone, Debug)]
+pub struct SyntheticGallery {
+    /// Its id.
+    pub gallery: GalleryId,
+    /// The pack that its templates claim to be of.
+    pub pack_id: PackId,
+    /// Length of a template, a power of two.
+    pub dimension: usize,
+    /// See [`Synthetic::new`].
+    pub seed: u64,
+    /// How many templates there are in all.
+    pub templates: u64,
+}
+
+/// Writes a synthetic gallery as a file, part by part; `take` is given a part and how many templates have been written.
+/// Returns how many identities there are. Identities are called by their numbers, eight digits or more; their templates by
+/// theirs; and each has metadata to filter by: `number`, its own, and `group`, a text that a hundredth of all share.
+///
+/// *Errors*: those of `take`.
+pub fn write_synthetic<E: From<Error>>(
+    wanted: &SyntheticGallery,
+    mut take: impl FnMut(&[u8], u64) -> Result<(), E>,
+) -> Result<u64, E> {
+    let time = record::now();
+    let gallery = Gallery::with_defaults(wanted.gallery.clone(), wanted.pack_id.clone(), wanted.dimension, time);
+    let mut encoder = Encoder::default();
+    encoder.header(&Header::new(&gallery));
+    let people = Synthetic::new(wanted.seed, wanted.dimension);
+    let (mut identities, mut templates) = (0, 0);
+    while templates < wanted.templates {
+        let count = people.template_count(identities).min(wanted.templates - templates);
+        encoder.identity(&people.identity(identities, count, &wanted.pack_id, time)?);
+        identities += 1;
+        templates += count;
+        if encoder.waiting() >= PART_BYTES {
+            take(&encoder.take(), templates)?;
+        }
+    }
+    encoder.end(record::gallery_record(0, &gallery), 0);
+    take(&encoder.take(), templates)?;
+    Ok(identities)
 }
 
 /// Numbers that look random, from xorshift (G. Marsaglia, J. Stat. Softw. 8(14), 2003), seeded through splitmix64.

@@ -54,6 +54,19 @@ pub struct Gallery {
     pub updated: SystemTime,
 }
 
+impl Gallery {
+    /// Makes one that nobody has stated settings of.
+    pub(super) fn with_defaults(id: GalleryId, pack_id: PackId, dimension: usize, time: SystemTime) -> Self {
+        let settings = GallerySettings {
+            display_name: String::new(),
+            search_policy: SearchPolicy::default(),
+            ambiguity_margin: AmbiguityMargin::DEFAULT,
+            identification: None,
+        };
+        Self { id, settings, pack_id, dimension, created: time, updated: time }
+    }
+}
+
 /// How much a gallery holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GalleryCounts {

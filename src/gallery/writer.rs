@@ -41,16 +41,34 @@ pub(super) struct Change<'a> {
     pub store: &'a Store,
     sequence: &'a mut u64,
     deltas: &'a mut Vec<Delta>,
+    is_written: &'a mut bool,
 }
 
 impl Change<'_> {
     /// Applies a write and notes how the index must follow. Returns its sequence number.
     pub(super) fn apply(&mut self, write: Write, delta: Delta) -> Result<u64, Error> {
-        let sequence = self.next_sequence();
-        self.store.apply(write, sequence)?;
-        *self.sequence = sequence;
+        let sequence = self.apply_unseen(write)?;
         self.deltas.push(delta);
         Ok(sequence)
+    }
+
+    /// Applies a write of which the index knows nothing. Returns its sequence number.
+    pub(super) fn apply_unseen(&mut self, write: Write) -> Result<u64, Error> {
+        let sequence = self.next_sequence();
+        *self.is_written = true;
+        self.store.apply(write, sequence)?;
+        *self.sequence = sequence;
+        Ok(sequence)
+    }
+
+    /// Returns the number of the last write.
+    pub(super) fn sequence(&self) -> u64 {
+        *self.sequence
+    }
+
+    /// Makes what was written so far durable.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        self.store.flush()
     }
 
     /// Returns the number that the next write will have: never used before.
@@ -83,18 +101,25 @@ impl Writer {
         &self,
         change: impl FnOnce(&mut Change<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (sender, receiver) = oneshot::channel();
-        let job: Job = Box::new(move |stage| {
-            let result = change(stage);
-            // The receiver may be gone: the caller gave up waiting, the change stands.
-            Box::new(move |flushed| drop(sender.send(flushed.and(result))))
-        });
+        let (job, outcome) = job(change);
         let queue = lock(&self.queue).clone().ok_or(STOPPED)?;
         queue.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => Error::Overloaded { retry_after: RETRY_AFTER },
             TrySendError::Disconnected(_) => STOPPED,
         })?;
-        receiver.await.map_err(|_| STOPPED)?
+        outcome.await.map_err(|_| STOPPED)?
+    }
+
+    /// Queues a change of the engine's own, whatever waits already; [`Submitted::wait`] returns its result. Blocks while
+    /// the queue is full.
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Change<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<Submitted<T>, Error> {
+        let (job, outcome) = job(change);
+        let queue = lock(&self.queue).clone().ok_or(STOPPED)?;
+        queue.send(job).map_err(|_| STOPPED)?;
+        Ok(Submitted(outcome))
     }
 
     /// Tells whether writes are taken.
@@ -111,6 +136,28 @@ impl Writer {
             tracing::error!("the gallery writer panicked");
         }
     }
+}
+
+/// A change that was queued.
+pub(super) struct Submitted<T>(oneshot::Receiver<Result<T, Error>>);
+
+impl<T> Submitted<T> {
+    /// Returns the result once it is durable and visible. Blocks.
+    pub(super) fn wait(self) -> Result<T, Error> {
+        self.0.blocking_recv().map_err(|_| STOPPED)?
+    }
+}
+
+fn job<T: Send + 'static>(
+    change: impl FnOnce(&mut Change<'_>) -> Result<T, Error> + Send + 'static,
+) -> (Job, oneshot::Receiver<Result<T, Error>>) {
+    let (sender, receiver) = oneshot::channel();
+    let job: Job = Box::new(move |stage| {
+        let result = change(stage);
+        // The receiver may be gone: the caller gave up waiting, the change stands.
+        Box::new(move |flushed| drop(sender.send(flushed.and(result))))
+    });
+    (job, receiver)
 }
 
 struct Worker {
@@ -162,16 +209,22 @@ impl Worker {
     fn commit(&mut self, group: impl Iterator<Item = Job>) {
         let mut deltas = Vec::new();
         let mut replies = Vec::new();
+        let mut is_written = false;
         for job in group {
             if self.is_broken() {
                 // The job is dropped with its reply channel: its caller is told that the store has stopped.
                 continue;
             }
-            let mut change = Change { store: &self.store, sequence: &mut self.sequence, deltas: &mut deltas };
+            let mut change = Change {
+                store: &self.store,
+                sequence: &mut self.sequence,
+                deltas: &mut deltas,
+                is_written: &mut is_written,
+            };
             replies.push(job(&mut change));
         }
         step("applied");
-        match if deltas.is_empty() { Ok(()) } else { self.store.flush() } {
+        match if is_written { self.store.flush() } else { Ok(()) } {
             Ok(()) => {
                 step("flushed");
                 self.store.mark_some(self.sequence);

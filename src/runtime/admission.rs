@@ -54,6 +54,11 @@ impl CallPermit {
         self.bytes += count;
         Ok(())
     }
+
+    /// Gives the bytes back that are no longer held.
+    pub fn give_back_bytes(&mut self) {
+        self.admission.bytes.fetch_sub(std::mem::take(&mut self.bytes), Ordering::AcqRel);
+    }
 }
 
 impl Drop for CallPermit {
@@ -79,6 +84,8 @@ mod tests {
         let mut first = admission.admit().expect("a place");
         let mut second = admission.admit().expect("a place");
         assert!(matches!(admission.admit(), Err(Error::Overloaded { .. })));
+        first.take_bytes(30).expect("room");
+        first.give_back_bytes();
         first.take_bytes(60).expect("room");
         assert!(matches!(second.take_bytes(41), Err(Error::Overloaded { .. })));
         second.take_bytes(40).expect("room");

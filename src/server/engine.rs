@@ -1,6 +1,7 @@
 //! What all services share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::layers::permit_of_call;
 use crate::biometrics::face::FaceSelection;
@@ -16,13 +17,11 @@ pub(super) struct Engine {
     pub pack: Arc<Pack>,
     pub workers: Workers,
     pub galleries: Arc<Galleries>,
+    /// Longest time of a call, and of a wait within one that lasts.
+    pub call_time_max: Duration,
 }
 
 impl Engine {
-    pub(super) fn new(pack: Arc<Pack>, workers: Workers, galleries: Arc<Galleries>) -> Self {
-        Self { pack, workers, galleries }
-    }
-
     pub(super) async fn detect(&self, photo: Vec<u8>, settings: DetectionSettings) -> Result<Detected, Error> {
         let mut place = self.workers.reserve()?;
         self.workers.run(&mut place, move |pipeline| pipeline.detect(&photo, &settings)).await

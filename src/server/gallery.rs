@@ -1,12 +1,12 @@
-//! GalleryService: create, get, list, update, delete.
+//! GalleryService: create, get, list, update, delete; what lasts is in `transfer`.
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::convert;
 use super::engine::Engine;
 use super::status::status;
+use super::{convert, transfer};
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::ids::GalleryId;
 use crate::biometrics::interval::wilson;
@@ -60,6 +60,40 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         let deletion = self.0.galleries.delete_gallery(id, force).await.map_err(status)?;
         let delete_time = Some(convert::time_reply(deletion.time));
         Ok(Response::new(proto::DeleteGalleryResponse { sequence: deletion.sequence, delete_time }))
+    }
+
+    type ExportGalleryStream = transfer::Replies<proto::ExportGalleryResponse>;
+
+    async fn export_gallery(
+        &self,
+        request: Request<proto::ExportGalleryRequest>,
+    ) -> Result<Response<Self::ExportGalleryStream>, Status> {
+        transfer::export(&self.0, &request.into_inner()).map(Response::new).map_err(status)
+    }
+
+    async fn import_gallery(
+        &self,
+        request: Request<Streaming<proto::ImportGalleryRequest>>,
+    ) -> Result<Response<proto::ImportGalleryResponse>, Status> {
+        let imported = transfer::import(&self.0, request.into_inner()).await?;
+        let (gallery, standing) = self.0.galleries.gallery(&imported.id).map_err(status)?;
+        Ok(Response::new(proto::ImportGalleryResponse { gallery: Some(reply(&gallery, standing)) }))
+    }
+
+    async fn get_import(
+        &self,
+        request: Request<proto::GetImportRequest>,
+    ) -> Result<Response<proto::GetImportResponse>, Status> {
+        transfer::import_state(&self.0, &request.into_inner()).map(Response::new).map_err(status)
+    }
+
+    type CompactGalleriesStream = transfer::Replies<proto::CompactGalleriesResponse>;
+
+    async fn compact_galleries(
+        &self,
+        _request: Request<proto::CompactGalleriesRequest>,
+    ) -> Result<Response<Self::CompactGalleriesStream>, Status> {
+        Ok(Response::new(transfer::compact(&self.0)))
     }
 }
 

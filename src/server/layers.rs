@@ -28,6 +28,14 @@ pub(super) fn permit_of_call() -> Option<Arc<Mutex<CallPermit>>> {
 /// Path prefix of the engine's services: health and reflection answer however busy the engine is.
 const OWN_SERVICES: &str = "/facematch.";
 
+/// Calls that last as long as their streams do. Each message of the caller must come within the time of a call; each of ours
+/// must be taken within it (`transfer.rs`). A caller's own deadline holds for the whole.
+const STREAMS: [&str; 3] = [
+    "/facematch.v1.GalleryService/ExportGallery",
+    "/facematch.v1.GalleryService/ImportGallery",
+    "/facematch.v1.GalleryService/CompactGalleries",
+];
+
 /// Admits a call, counts its bytes as they arrive, and ends it when its time is up.
 #[derive(Clone)]
 pub(super) struct CallLayer {
@@ -71,11 +79,23 @@ where
             Ok(permit) => Arc::new(Mutex::new(permit)),
             Err(error) => return Box::pin(std::future::ready(Ok(status(error).into_http()))),
         };
-        let time = stated_time(&request).map_or(self.layer.call_time_max, |time| time.min(self.layer.call_time_max));
+        let (stated, time_max) = (stated_time(&request), self.layer.call_time_max);
+        let is_stream = STREAMS.contains(&request.uri().path());
+        let idle = is_stream.then(|| Idle { time_max, end: None });
         let counted = Arc::clone(&permit);
-        let request = request.map(|body| Body::new(CountedBody { inner: body, permit: counted }));
+        let request = request.map(|body| Body::new(CountedBody { inner: body, permit: counted, idle }));
         let answer = self.inner.call(request);
         let answer = PERMIT.scope(Arc::clone(&permit), answer);
+        if is_stream {
+            // The thread that does the work holds the permit.
+            return Box::pin(async move {
+                match tokio::time::timeout(stated.unwrap_or(Duration::MAX), answer).await {
+                    Ok(answer) => answer,
+                    Err(_) => Ok(status(Error::DeadlineExceeded).into_http()),
+                }
+            });
+        }
+        let time = stated.map_or(time_max, |time| time.min(time_max));
         Box::pin(async move {
             // Held until the answer is there, however the call ends.
             let _permit = permit;
@@ -103,10 +123,18 @@ fn stated_time<B>(request: &Request<B>) -> Option<Duration> {
     }
 }
 
-/// A request body whose bytes are counted against the admission's limit.
+/// A request body whose bytes are counted against the admission's limit: of a stream those of the piece at hand, else all.
 struct CountedBody {
     inner: Body,
     permit: Arc<Mutex<CallPermit>>,
+    idle: Option<Idle>,
+}
+
+/// How long a stream may wait for its next piece.
+struct Idle {
+    time_max: Duration,
+    /// The end of the wait that is under way.
+    end: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl http_body::Body for CountedBody {
@@ -118,10 +146,26 @@ impl http_body::Body for CountedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if let Some(idle) = &mut self.idle {
+            if polled.is_ready() {
+                idle.end = None;
+            } else if idle
+                .end
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle.time_max)))
+                .as_mut()
+                .poll(context)
+                .is_ready()
+            {
+                return Poll::Ready(Some(Err(status(Error::DeadlineExceeded))));
+            }
+        }
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
             let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.idle.is_some() {
+                permit.give_back_bytes();
+            }
             if let Err(error) = permit.take_bytes(data.len()) {
                 return Poll::Ready(Some(Err(status(error))));
             }

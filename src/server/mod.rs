@@ -10,6 +10,7 @@ mod gallery;
 mod identify;
 mod layers;
 mod status;
+mod transfer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -176,7 +177,7 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
     let galleries = Arc::new(Galleries::open(&config.data)?);
     let workers = Workers::start(pipelines, config.queue_max, open).map_err(ServerError::Threads)?;
-    Ok(Engine::new(pack, workers, galleries))
+    Ok(Engine { pack, workers, galleries, call_time_max: config.call_time_max })
 }
 
 async fn serve(

@@ -32,15 +32,19 @@ pub(super) fn status(error: Error) -> Status {
 
 fn code(error: &Error) -> Code {
     match error {
-        Error::BadField { .. } | Error::BadMessage(_) | Error::AtField { .. } | Error::Photo(_) | Error::Face(_) => {
-            Code::InvalidArgument
-        }
+        Error::BadField { .. }
+        | Error::BadMessage(_)
+        | Error::AtField { .. }
+        | Error::Photo(_)
+        | Error::Face(_)
+        | Error::GalleryFile(_) => Code::InvalidArgument,
         Error::NotFound(_) => Code::NotFound,
         Error::AlreadyExists(_) => Code::AlreadyExists,
         Error::PackMismatch { .. }
         | Error::NoCalibrationCurve { .. }
         | Error::GalleryNotEmpty { .. }
         | Error::LastTemplate
+        | Error::UnderWay(_)
         | Error::TooManyTemplates { .. } => Code::FailedPrecondition,
         Error::Overloaded { .. } => Code::ResourceExhausted,
         Error::DeadlineExceeded => Code::DeadlineExceeded,

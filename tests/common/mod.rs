@@ -211,6 +211,100 @@ impl Running {
     }
 }
 
+/// Galleries without a server: people of [`Synthetic`], 128 numbers a template.
+pub mod people {
+    use std::collections::BTreeMap;
+    use std::time::SystemTime;
+
+    use facematch::biometrics::decision::AmbiguityMargin;
+    use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+    use facematch::biometrics::template::Template;
+    use facematch::gallery::{
+        EnrolledTemplate, Enrollment, Galleries, GallerySettings, Identity, IdentityChange, IfExists, MetadataValue,
+        Scope, Search, SearchPolicy, Synthetic,
+    };
+
+    pub const DIMENSION: usize = 128;
+
+    pub fn gallery(id: &str) -> GalleryId {
+        GalleryId::parse(id).expect("an id")
+    }
+
+    pub fn identity(number: u64) -> IdentityId {
+        IdentityId::parse(&format!("p{number:06}")).expect("an id")
+    }
+
+    pub fn pack() -> PackId {
+        PackId::parse(&"0a".repeat(16)).expect("an id")
+    }
+
+    pub fn template(number: u64, which: u64) -> Template {
+        let values = Synthetic::new(1, DIMENSION).template(number, which);
+        Template::from_vector(&values, pack()).expect("a template")
+    }
+
+    /// Enrols templates of one person, or adds them; with metadata by which they can be found.
+    pub fn enrollment(number: u64, which: &[u64]) -> Enrollment {
+        let enrolled = which.iter().map(|which| EnrolledTemplate {
+            id: TemplateId::parse(&which.to_string()).expect("an id"),
+            template: template(number, *which),
+            face: None,
+            created: SystemTime::now(),
+        });
+        let metadata = [("number".to_owned(), MetadataValue::Number(number as f64))];
+        Enrollment {
+            identity: identity(number),
+            change: IdentityChange { display_name: Some(format!("Person {number}")), metadata: Some(metadata.into()) },
+            templates: enrolled.collect(),
+            if_exists: IfExists::Add,
+        }
+    }
+
+    pub fn settings(search_policy: SearchPolicy) -> GallerySettings {
+        GallerySettings {
+            display_name: "People".to_owned(),
+            search_policy,
+            ambiguity_margin: AmbiguityMargin::DEFAULT,
+            identification: None,
+        }
+    }
+
+    pub async fn create(galleries: &Galleries, id: &str) {
+        let settings = settings(SearchPolicy::Exact);
+        galleries.create_gallery(gallery(id), settings, pack(), DIMENSION).await.expect("create a gallery");
+    }
+
+    /// Every identity of a gallery, whole, by id.
+    pub fn all(galleries: &Galleries, id: &str) -> BTreeMap<String, Identity> {
+        let keep = |id: &IdentityId, identity| (id.as_str().to_owned(), identity);
+        let page = galleries.list_identities(&gallery(id), None, usize::MAX, keep).expect("list");
+        page.items.into_iter().map(|(id, identity)| (id, identity.expect("an undamaged record"))).collect()
+    }
+
+    /// The identity that scores best, and its score.
+    pub fn best(galleries: &Galleries, id: &str, probe: Template) -> Option<(IdentityId, f32)> {
+        let search = Search { probe, capacity: 1, exact: true, scope: Scope::default() };
+        let outcome = galleries.search(&gallery(id), search).expect("search");
+        outcome.ranked.into_iter().next().map(|ranked| (ranked.identity, ranked.score.cosine()))
+    }
+
+    /// Holds a gallery's index against its store: each template is found, and there is nothing else.
+    #[track_caller]
+    pub fn assert_index_agrees(galleries: &Galleries, id: &str, context: &str) {
+        let stored = all(galleries, id);
+        let (_, status) = galleries.gallery(&gallery(id)).expect("the gallery");
+        let templates: usize = stored.values().map(|identity| identity.templates.len()).sum();
+        let counts = (status.counts.identities, status.counts.templates);
+        assert_eq!(counts, (stored.len() as u64, templates as u64), "{context}");
+        for identity in stored.values() {
+            for enrolled in &identity.templates {
+                let (found, score) = best(galleries, id, enrolled.template.clone()).expect("somebody");
+                assert!(found == identity.id && score > 0.999, "{context}: {score}");
+            }
+        }
+    }
+}
+
 /// The stable reason of a failed call.
 pub fn reason(status: &Status) -> String {
     status.get_details_error_info().expect("an ErrorInfo").reason

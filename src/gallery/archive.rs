@@ -1,0 +1,274 @@
+//! A gallery as a file: what `gallery export` writes and `gallery import` reads.
+//!
+//! ```text
+//! "FMGALLRY" | version (4 bytes) | frame | frame | …            all numbers little endian
+//! frame: kind (1 byte) | length of the body (4 bytes) | checksum (4 bytes) | body (protobuf)
+//! ```
+//! The first frame is the header, the last one the end; between them lie identities, and removals of identities that went
+//! while the export was under way. Of two frames of one identity the later holds. A checksum is the CRC-32 of the checksum
+//! before it, the kind, the length and the body: a frame that is missing, out of place or of another file is noticed as a
+//! damaged one is. The end says how many frames came before it. So a file that reads to its end is whole.
+
+use prost::Message;
+
+use super::record::{self, GalleryRecord, IdentityRecord};
+use super::types::{Gallery, Identity};
+use crate::biometrics::ids::IdentityId;
+use crate::error::Error;
+
+const MAGIC: &[u8; 8] = b"FMGALLRY";
+const VERSION: u32 = 1;
+const PREAMBLE_BYTES: usize = 12;
+const FRAME_HEADER_BYTES: usize = 9;
+
+/// Bytes of a file to hand on at a time, about.
+pub(super) const PART_BYTES: usize = 1 << 20;
+
+/// The longest body: an identity of 64 templates of 4,096 values takes 1 MiB.
+const BODY_BYTES_MAX: usize = 4 << 20;
+
+const HEADER: u8 = 1;
+const IDENTITY: u8 = 2;
+const REMOVED: u8 = 3;
+const END: u8 = 4;
+
+/// What a file begins with.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Header {
+    /// Another one for each export: by it an import that broke off knows its file.
+    #[prost(string, tag = "1")]
+    pub export_id: String,
+    /// The id that the gallery had.
+    #[prost(string, tag = "2")]
+    pub gallery_id: String,
+    /// The pack of its templates, and their length.
+    #[prost(string, tag = "3")]
+    pub pack_id: String,
+    #[prost(uint32, tag = "4")]
+    pub dimension: u32,
+    #[prost(uint64, tag = "5")]
+    pub created_micros: u64,
+}
+
+impl Header {
+    pub(super) fn new(gallery: &Gallery) -> Self {
+        Self {
+            export_id: uuid::Uuid::now_v7().to_string(),
+            gallery_id: gallery.id.as_str().to_owned(),
+            pack_id: gallery.pack_id.as_str().to_owned(),
+            dimension: u32::try_from(gallery.dimension).unwrap_or(u32::MAX),
+            created_micros: record::micros(record::now()),
+        }
+    }
+}
+
+/// What a file ends with.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct End {
+    /// The gallery's settings.
+    #[prost(message, optional, tag = "1")]
+    pub gallery: Option<GalleryRecord>,
+    /// The store's sequence number whose state the file holds.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// How many frames came before.
+    #[prost(uint64, tag = "3")]
+    pub frames: u64,
+}
+
+#[derive(PartialEq, Message)]
+struct Person {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, optional, tag = "2")]
+    record: Option<IdentityRecord>,
+}
+
+/// Reads the id of the export that a file is of, and the id that its gallery had, from the file's beginning: a kilobyte is
+/// enough.
+///
+/// *Errors*: [`Error::GalleryFile`].
+pub fn read_file_ids(beginning: &[u8]) -> Result<(String, String), Error> {
+    let mut decoder = Decoder::default();
+    decoder.feed(beginning);
+    match decoder.next()? {
+        Some(Frame::Header(Header { export_id, gallery_id, .. })) => Ok((export_id, gallery_id)),
+        _ => Err(Error::GalleryFile("its header is missing")),
+    }
+}
+
+/// Writes frames behind one another.
+#[derive(Default)]
+pub(super) struct Encoder {
+    bytes: Vec<u8>,
+    chain: u32,
+    frames: u64,
+}
+
+impl Encoder {
+    pub(super) fn header(&mut self, header: &Header) {
+        self.bytes.extend_from_slice(MAGIC);
+        self.bytes.extend_from_slice(&VERSION.to_le_bytes());
+        self.frame(HEADER, header);
+    }
+
+    pub(super) fn identity(&mut self, identity: &Identity) {
+        let record = Some(record::identity_record(identity));
+        self.frame(IDENTITY, &Person { id: identity.id.as_str().to_owned(), record });
+    }
+
+    pub(super) fn removed(&mut self, id: &IdentityId) {
+        self.frame(REMOVED, &Person { id: id.as_str().to_owned(), record: None });
+    }
+
+    pub(super) fn end(&mut self, gallery: GalleryRecord, sequence: u64) {
+        let end = End { gallery: Some(gallery), sequence, frames: self.frames };
+        self.frame(END, &end);
+    }
+
+    /// Takes the bytes written so far.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Returns how many bytes wait to be taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn frame(&mut self, kind: u8, message: &impl Message) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+        // Into a vector, which takes all there is: it cannot fail.
+        let _ = message.encode(&mut self.bytes);
+        let (_, frame) = self.bytes.split_at_mut(start);
+        let Some((header, body)) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>() else { return };
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        self.chain = checksum(self.chain, kind, length, body);
+        let ([l0, l1, l2, l3], [c0, c1, c2, c3]) = (length.to_le_bytes(), self.chain.to_le_bytes());
+        *header = [kind, l0, l1, l2, l3, c0, c1, c2, c3];
+        self.frames += 1;
+    }
+}
+
+/// A frame as read.
+pub(super) enum Frame {
+    Header(Header),
+    /// The id, and the record as it is in the file: see [`record::identity`].
+    Identity(IdentityId, IdentityRecord),
+    Removed(IdentityId),
+    End(End),
+}
+
+/// Where a decoder is in its file: enough to go on from there with a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// Bytes of whole frames.
+    pub offset: u64,
+    /// The last checksum.
+    pub chain: u32,
+    /// Frames so far.
+    pub frames: u64,
+}
+
+/// Reads frames from bytes as they come.
+#[derive(Default)]
+pub(super) struct Decoder {
+    waiting: Vec<u8>,
+    /// Bytes of `waiting` that have been read.
+    read: usize,
+    position: Position,
+}
+
+impl Decoder {
+    pub(super) fn resume(position: Position) -> Self {
+        Self { position, ..Self::default() }
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.position
+    }
+
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.waiting.drain(..self.read);
+        self.read = 0;
+        self.waiting.extend_from_slice(bytes);
+    }
+
+    /// Returns the next frame that has wholly come.
+    ///
+    /// *Errors*: [`Error::GalleryFile`] where it is not what follows.
+    pub(super) fn next(&mut self) -> Result<Option<Frame>, Error> {
+        if self.position.offset == 0 {
+            let Some(preamble) = self.ahead::<PREAMBLE_BYTES>() else { return Ok(None) };
+            let (magic, version) = preamble.split_at(MAGIC.len());
+            if magic != MAGIC {
+                return Err(Error::GalleryFile("it is not a gallery file"));
+            }
+            if version != VERSION.to_le_bytes() {
+                return Err(Error::GalleryFile("it is of a version that is not known here"));
+            }
+            self.step(PREAMBLE_BYTES);
+        }
+        let Some([kind, l0, l1, l2, l3, c0, c1, c2, c3]) = self.ahead::<FRAME_HEADER_BYTES>() else { return Ok(None) };
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        let bytes = length as usize;
+        if bytes > BODY_BYTES_MAX {
+            return Err(Error::GalleryFile("a frame is longer than any"));
+        }
+        let start = self.read + FRAME_HEADER_BYTES;
+        let Some(body) = self.waiting.get(start..start + bytes) else { return Ok(None) };
+        let chain = checksum(self.position.chain, kind, length, body);
+        if chain != u32::from_le_bytes([c0, c1, c2, c3]) {
+            return Err(Error::GalleryFile("a checksum is wrong"));
+        }
+        let frame = frame(kind, body, self.position.frames)?;
+        self.step(FRAME_HEADER_BYTES + bytes);
+        self.position.chain = chain;
+        self.position.frames += 1;
+        Ok(Some(frame))
+    }
+
+    fn ahead<const N: usize>(&self) -> Option<[u8; N]> {
+        self.waiting.get(self.read..)?.first_chunk().copied()
+    }
+
+    fn step(&mut self, bytes: usize) {
+        self.read += bytes;
+        self.position.offset += bytes as u64;
+    }
+}
+
+fn frame(kind: u8, body: &[u8], frames_before: u64) -> Result<Frame, Error> {
+    let undecodable = |_| Error::GalleryFile("a frame cannot be decoded");
+    let person = || -> Result<(IdentityId, Option<IdentityRecord>), Error> {
+        let Person { id, record } = Person::decode(body).map_err(undecodable)?;
+        Ok((IdentityId::parse(&id).map_err(|_| Error::GalleryFile("an id is not one"))?, record))
+    };
+    match (kind, frames_before) {
+        (HEADER, 0) => Ok(Frame::Header(Header::decode(body).map_err(undecodable)?)),
+        (HEADER, _) | (_, 0) => Err(Error::GalleryFile("its header is not where it should be")),
+        (IDENTITY, _) => match person()? {
+            (id, Some(record)) => Ok(Frame::Identity(id, record)),
+            _ => Err(Error::GalleryFile("an identity has no record")),
+        },
+        (REMOVED, _) => Ok(Frame::Removed(person()?.0)),
+        (END, _) => {
+            let end = End::decode(body).map_err(undecodable)?;
+            if end.frames != frames_before {
+                return Err(Error::GalleryFile("frames are missing"));
+            }
+            Ok(Frame::End(end))
+        }
+        _ => Err(Error::GalleryFile("a frame is of a kind that is not known here")),
+    }
+}
+
+fn checksum(before: u32, kind: u8, length: u32, body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&before.to_le_bytes());
+    hasher.update(&[kind]);
+    hasher.update(&length.to_le_bytes());
+    hasher.update(body);
+    hasher.finalize()
+}

@@ -1,0 +1,262 @@
+//! Reads a gallery from a file. What has come is durable in steps, but nobody sees a gallery before its end has come.
+//!
+//! Its identities lie under a number of their own from the start, and a staged record says how far the file has been read;
+//! both are written together. The end makes the number a gallery's, in one write. An import that breaks off leaves the staged
+//! record: it goes on where that says, or another file takes its place.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::archive::{Decoder, End, Frame, Header, Position};
+use super::galleries::{Galleries, build_index};
+use super::index::{Delta, GalleryIndex};
+use super::record::{self, StagedRecord};
+use super::store::{Store, StoredGallery, Write};
+use super::types::{Gallery, Identity};
+use super::writer::{Submitted, Writer};
+use crate::biometrics::ids::{GalleryId, PackId};
+use crate::biometrics::template::Template;
+use crate::error::{Entity, Error};
+
+/// Bytes of the file between two durable steps, about: fewer cost flushes, more would let other writes wait.
+const STEP_BYTES: u64 = 2 << 20;
+
+/// How far an import that broke off had come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportState {
+    /// The file it was of: [`Galleries::export`] makes another id each time.
+    pub export_id: String,
+    /// The bytes of the file that need not be sent again.
+    pub offset: u64,
+}
+
+/// A gallery's import under way. Dropped, it has broken off, and can be resumed.
+pub struct Import {
+    id: GalleryId,
+    store: Arc<Store>,
+    writer: Arc<Writer>,
+    decoder: Decoder,
+    begun: Option<Begun>,
+    /// Where the last step ended.
+    stepped: Position,
+    step: Write,
+    /// The step before, which may still be on its way to the disk.
+    submitted: Option<Submitted<()>>,
+    end: Option<End>,
+    _sole: Sole,
+}
+
+/// What is there once the header has come.
+struct Begun {
+    staged: StagedRecord,
+    gallery: StoredGallery,
+    index: GalleryIndex,
+}
+
+impl Galleries {
+    /// Returns how far an import into a gallery had come when it broke off.
+    ///
+    /// *Errors*: [`Error::NotFound`] where there is none.
+    pub fn import_state(&self, gallery: &GalleryId) -> Result<ImportState, Error> {
+        let staged = self.store.staged(gallery)?.ok_or(Error::NotFound(Entity::Import))?;
+        Ok(ImportState { export_id: staged.export_id, offset: staged.offset })
+    }
+
+    /// Begins to import a gallery from the start of a file, or resumes at the offset that [`Galleries::import_state`]
+    /// says. Blocks; resuming reads what is there.
+    ///
+    /// *Errors*: [`Error::AlreadyExists`] where there is such a gallery; [`Error::UnderWay`]; [`Error::BadField`] where
+    /// it is not there that the import broke off.
+    pub fn begin_import(&self, id: GalleryId, offset: u64) -> Result<Import, Error> {
+        let sole = Sole::take(&self.importing, &id)?;
+        if self.store.gallery(&id)?.is_some() {
+            return Err(Error::AlreadyExists(Entity::Gallery));
+        }
+        let mut import = Import {
+            id,
+            store: Arc::clone(&self.store),
+            writer: Arc::clone(&self.writer),
+            decoder: Decoder::default(),
+            begun: None,
+            stepped: Position::default(),
+            step: Write::default(),
+            submitted: None,
+            end: None,
+            _sole: sole,
+        };
+        if offset > 0 {
+            import.resume(offset)?;
+        }
+        Ok(import)
+    }
+}
+
+impl Import {
+    /// Takes what follows in the file. Blocks.
+    ///
+    /// *Errors*: [`Error::GalleryFile`]; those of a write.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.decoder.feed(bytes);
+        while let Some(frame) = self.decoder.next()? {
+            if self.end.is_some() {
+                return Err(Error::GalleryFile("something follows its end"));
+            }
+            match frame {
+                Frame::Header(header) => self.begin(header)?,
+                Frame::Identity(id, record) => {
+                    let begun = self.begun.as_mut().ok_or(NO_HEADER)?;
+                    let gallery = &begun.gallery.gallery;
+                    let identity = record::identity(id, record, gallery.dimension);
+                    let identity = identity.map_err(|_| Error::GalleryFile("an identity has a value that is none"))?;
+                    check(&identity, gallery)?;
+                    begun.index.set_identity(&identity);
+                    self.step.set_identity(begun.gallery.number, &identity);
+                }
+                Frame::Removed(id) => {
+                    let begun = self.begun.as_mut().ok_or(NO_HEADER)?;
+                    begun.index.drop_identity(&id);
+                    self.step.remove_identity(begun.gallery.number, &id);
+                }
+                Frame::End(end) => self.end = Some(end),
+            }
+            if self.decoder.position().offset - self.stepped.offset >= STEP_BYTES {
+                self.take_step()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the gallery visible. Blocks.
+    ///
+    /// *Errors*: [`Error::GalleryFile`] where the end has not come; [`Error::AlreadyExists`].
+    pub fn finish(mut self) -> Result<Gallery, Error> {
+        self.take_step()?;
+        if let Some(submitted) = self.submitted.take() {
+            submitted.wait()?;
+        }
+        let end = self.end.ok_or(Error::GalleryFile("its end is missing"))?;
+        let mut begun = self.begun.ok_or(NO_HEADER)?;
+        let settings = end.gallery.ok_or(Error::GalleryFile("it has no settings"))?;
+        let unfit = |_| Error::GalleryFile("a setting has a value that is none");
+        let gallery = record::gallery(self.id.clone(), &settings).map_err(unfit)?;
+        if gallery.pack_id != begun.gallery.gallery.pack_id || gallery.dimension != begun.gallery.gallery.dimension {
+            return Err(Error::GalleryFile("its end is of another pack than its header"));
+        }
+        begun.index.set_gallery(gallery.clone());
+        let visible = self.writer.submit(move |change| {
+            if change.store.gallery(&gallery.id)?.is_some() {
+                return Err(Error::AlreadyExists(Entity::Gallery));
+            }
+            let mut write = Write::default();
+            write.set_gallery(&StoredGallery { number: begun.gallery.number, gallery: gallery.clone() });
+            write.remove_staged(&gallery.id);
+            change.apply(write, Delta::GalleryAdded(Box::new(begun.index)))?;
+            Ok(gallery)
+        })?;
+        visible.wait()
+    }
+
+    fn begin(&mut self, header: Header) -> Result<(), Error> {
+        let pack_id = PackId::parse(&header.pack_id).map_err(|_| Error::GalleryFile("its pack id is not one"))?;
+        let dimension = header.dimension as usize;
+        if !(1..=Template::DIMENSION_MAX).contains(&dimension) {
+            return Err(Error::GalleryFile("its templates have a length that is not known here"));
+        }
+        let id = self.id.clone();
+        // An import that broke off gives way; its number is never used again.
+        let number = self.writer.submit(move |change| {
+            let mut write = Write::default();
+            if let Some(staged) = change.store.staged(&id)? {
+                write.remove_range(staged.number);
+            }
+            write.remove_staged(&id);
+            change.apply_unseen(write)
+        })?;
+        let staged = StagedRecord {
+            number: number.wait()?,
+            export_id: header.export_id,
+            pack_id: header.pack_id,
+            dimension: header.dimension,
+            ..StagedRecord::default()
+        };
+        let gallery = staged_gallery(self.id.clone(), staged.number, pack_id, dimension);
+        let index = GalleryIndex::new(gallery.gallery.clone());
+        self.begun = Some(Begun { staged, gallery, index });
+        Ok(())
+    }
+
+    fn resume(&mut self, offset: u64) -> Result<(), Error> {
+        let staged = self.store.staged(&self.id)?.filter(|staged| staged.offset == offset);
+        let staged = staged.ok_or_else(|| Error::bad_field("offset", "where the import broke off: see GetImport"))?;
+        let pack_id = PackId::parse(&staged.pack_id).map_err(Error::internal)?;
+        let gallery = staged_gallery(self.id.clone(), staged.number, pack_id, staged.dimension as usize);
+        let index = build_index(&self.store, &gallery)?;
+        self.stepped = Position { offset, chain: staged.chain, frames: staged.frames };
+        self.decoder = Decoder::resume(self.stepped);
+        self.begun = Some(Begun { staged, gallery, index });
+        Ok(())
+    }
+
+    /// Has what came since the last step written, and how far it came with it.
+    fn take_step(&mut self) -> Result<(), Error> {
+        let Some(begun) = &self.begun else { return Ok(()) };
+        let position = self.decoder.position();
+        // An end is read again after a break.
+        if position == self.stepped || self.end.is_some() && position.frames == self.stepped.frames + 1 {
+            return Ok(());
+        }
+        let mut write = std::mem::take(&mut self.step);
+        if self.end.is_none() {
+            let Position { offset, chain, frames } = position;
+            write.set_staged(&self.id, &StagedRecord { offset, chain, frames, ..begun.staged.clone() });
+        }
+        // One step may be on its way while the next is read.
+        let before = self.submitted.replace(self.writer.submit(move |change| change.apply_unseen(write).map(drop))?);
+        self.stepped = position;
+        before.map_or(Ok(()), Submitted::wait)
+    }
+}
+
+const NO_HEADER: Error = Error::GalleryFile("it has no header");
+
+/// Checks what an enrolment would: the file may come from anywhere.
+fn check(identity: &Identity, gallery: &Gallery) -> Result<(), Error> {
+    identity.details.check().map_err(|_| Error::GalleryFile("an identity's details are not within their limits"))?;
+    let ids: BTreeSet<_> = identity.templates.iter().map(|enrolled| &enrolled.id).collect();
+    if !(1..=Identity::TEMPLATES_MAX).contains(&ids.len()) || ids.len() < identity.templates.len() {
+        return Err(Error::GalleryFile("an identity has no, too many or doubled templates"));
+    }
+    for enrolled in &identity.templates {
+        let fits = enrolled.template.check_fits(&gallery.pack_id, gallery.dimension);
+        fits.map_err(|_| Error::GalleryFile("a template is of another pack than its header says"))?;
+    }
+    Ok(())
+}
+
+/// The gallery as far as it is known before its end: the settings come there.
+fn staged_gallery(id: GalleryId, number: u64, pack_id: PackId, dimension: usize) -> StoredGallery {
+    StoredGallery { number, gallery: Gallery::with_defaults(id, pack_id, dimension, record::now()) }
+}
+
+/// Ids of the galleries that are being imported: two imports must not write to one staged record.
+pub(super) type Importing = Arc<Mutex<BTreeSet<GalleryId>>>;
+
+struct Sole {
+    importing: Importing,
+    id: GalleryId,
+}
+
+impl Sole {
+    fn take(importing: &Importing, id: &GalleryId) -> Result<Self, Error> {
+        if !importing.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
+            return Err(Error::UnderWay("another import into this gallery"));
+        }
+        Ok(Self { importing: Arc::clone(importing), id: id.clone() })
+    }
+}
+
+impl Drop for Sole {
+    fn drop(&mut self) {
+        self.importing.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}

@@ -1,0 +1,140 @@
+//! Galleries as files, and compaction: the calls that last. Each runs on a thread of its own and ends with its caller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::engine::Engine;
+use super::layers::permit_of_call;
+use super::status::status;
+use crate::biometrics::ids::GalleryId;
+use crate::contract as proto;
+use crate::error::Error;
+use crate::gallery::{Compaction, ExportPart, Galleries, Gallery, Import, ImportState};
+
+/// Replies, or parts of a file, that wait for the other end: what a slow one can make the server hold.
+const WAITING_MAX: usize = 2;
+
+pub(super) type Replies<T> = ReceiverStream<Result<T, Status>>;
+
+pub(super) fn export(
+    engine: &Engine,
+    request: &proto::ExportGalleryRequest,
+) -> Result<Replies<proto::ExportGalleryResponse>, Error> {
+    let id = GalleryId::parse(&request.gallery_id)?;
+    let (_, standing) = engine.galleries.gallery(&id)?;
+    let identity_total = standing.counts.identities;
+    Ok(stream(engine, move |galleries, reply| {
+        galleries.export(&id, |ExportPart { bytes, identities, damaged }| {
+            reply.send(proto::ExportGalleryResponse {
+                data: bytes,
+                identity_count: identities,
+                identity_total,
+                damaged_identity_count: damaged,
+            })
+        })
+    }))
+}
+
+pub(super) fn compact(engine: &Engine) -> Replies<proto::CompactGalleriesResponse> {
+    stream(engine, |galleries, reply| {
+        let done = galleries.compact(|state| reply.send(compaction_reply(state)))?;
+        reply.send(compaction_reply(done))
+    })
+}
+
+pub(super) fn import_state(
+    engine: &Engine,
+    request: &proto::GetImportRequest,
+) -> Result<proto::GetImportResponse, Error> {
+    let id = GalleryId::parse(&request.gallery_id)?;
+    let ImportState { export_id, offset } = engine.galleries.import_state(&id)?;
+    Ok(proto::GetImportResponse { export_id, offset })
+}
+
+/// What the reader of an import's stream hands to the thread that imports.
+enum Sent {
+    Data(Vec<u8>),
+    /// The stream ended well: what breaks off never gets here.
+    End,
+}
+
+pub(super) async fn import(
+    engine: &Engine,
+    mut requests: Streaming<proto::ImportGalleryRequest>,
+) -> Result<Gallery, Status> {
+    let first = requests.message().await?.unwrap_or_default();
+    let id = GalleryId::parse(&first.gallery_id).map_err(status)?;
+    let galleries = Arc::clone(&engine.galleries);
+    let (sender, mut parts) = mpsc::channel(WAITING_MAX);
+    let permit = permit_of_call();
+    let importing = tokio::task::spawn_blocking(move || -> Result<Gallery, Error> {
+        let _permit = permit;
+        let mut import: Import = galleries.begin_import(id, first.offset)?;
+        import.feed(&first.data)?;
+        loop {
+            match parts.blocking_recv() {
+                Some(Sent::Data(data)) => import.feed(&data)?,
+                Some(Sent::End) => return import.finish(),
+                None => return Err(Error::BadMessage("the stream broke off")),
+            }
+        }
+    });
+    let mut sent = Ok(());
+    // A send fails where the import has ended by an error, which is then the answer.
+    while let (Ok(()), Some(request)) = (&sent, requests.message().await?) {
+        sent = sender.send(Sent::Data(request.data)).await;
+    }
+    if sent.is_ok() {
+        let _ = sender.send(Sent::End).await;
+    }
+    let imported = importing.await.map_err(|_| status(Error::internal("an import panicked")))?;
+    imported.map_err(status)
+}
+
+/// The reply side of a call that lasts.
+struct Reply<T> {
+    sender: mpsc::Sender<Result<T, Status>>,
+    handle: tokio::runtime::Handle,
+    wait_max: Duration,
+}
+
+impl<T> Reply<T> {
+    /// *Errors*: where the caller has gone, or takes nothing for too long.
+    fn send(&self, message: T) -> Result<(), Error> {
+        let sent = self.handle.block_on(self.sender.send_timeout(Ok(message), self.wait_max));
+        sent.map_err(|_| Error::DeadlineExceeded)
+    }
+}
+
+/// Runs a job on a thread of its own; what it sends, and its error, are the replies.
+fn stream<T: Send + 'static>(
+    engine: &Engine,
+    job: impl FnOnce(&Galleries, &Reply<T>) -> Result<(), Error> + Send + 'static,
+) -> Replies<T> {
+    let (sender, replies) = mpsc::channel(WAITING_MAX);
+    let galleries = Arc::clone(&engine.galleries);
+    let reply = Reply { sender, handle: tokio::runtime::Handle::current(), wait_max: engine.call_time_max };
+    let permit = permit_of_call();
+    // Not waited for: it ends when the replies cannot be sent, or with the writer.
+    tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        if let Err(error) = job(&galleries, &reply) {
+            let _ = reply.sender.blocking_send(Err(status(error)));
+        }
+    });
+    ReceiverStream::new(replies)
+}
+
+fn compaction_reply(state: Compaction) -> proto::CompactGalleriesResponse {
+    let Compaction { identities, identities_total, bytes_before, bytes_after } = state;
+    proto::CompactGalleriesResponse {
+        identity_count: identities,
+        identity_total: identities_total,
+        bytes_before,
+        bytes_after,
+    }
+}

@@ -1,0 +1,169 @@
+//! What was deleted is in no file of the data folder after a compaction, which costs nobody anything.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use common::people::{all, assert_index_agrees, best, create, enrollment, gallery, identity, template};
+use facematch::error::Error;
+use facematch::gallery::{Compaction, Galleries};
+
+/// Tells whether a template's values are in any file of a folder: any 16 bytes of them, so that a part is found too.
+fn is_on_disk(folder: &Path, number: u64, which: u64) -> bool {
+    let template = template(number, which);
+    let bytes: Vec<u8> = template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+    let needles: Vec<&[u8]> = bytes.chunks_exact(64).map(|chunk| &chunk[..16]).collect();
+    files(folder).iter().any(|file| {
+        let first: std::collections::HashSet<u8> = needles.iter().map(|needle| needle[0]).collect();
+        file.windows(16).any(|window| first.contains(&window[0]) && needles.contains(&window))
+    })
+}
+
+fn files(folder: &Path) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.is_dir() {
+            found.extend(files(&entry));
+        } else {
+            found.push(std::fs::read(&entry).expect("read"));
+        }
+    }
+    found
+}
+
+fn compact(galleries: &Galleries) -> Compaction {
+    galleries.compact(|_| Ok(())).expect("compact")
+}
+
+async fn enroll(galleries: &Galleries, id: &str, number: u64, which: &[u64]) {
+    galleries.enroll(gallery(id), enrollment(number, which)).await.expect("enrol");
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("tokio")
+}
+
+#[test]
+fn deleted_identity_template_and_gallery_are_in_no_file() {
+    let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
+    let galleries = Galleries::open(folder.path()).expect("open");
+    runtime.block_on(async {
+        create(&galleries, "a").await;
+        create(&galleries, "b").await;
+        for number in 0..50 {
+            enroll(&galleries, "a", number, &[0, 1]).await;
+            enroll(&galleries, "b", 1_000 + number, &[0]).await;
+        }
+        galleries.delete_identity(gallery("a"), identity(7)).await.expect("delete");
+        let template = facematch::biometrics::ids::TemplateId::parse("1").expect("an id");
+        galleries.delete_template(gallery("a"), identity(8), template).await.expect("delete");
+        galleries.delete_gallery(gallery("b"), true).await.expect("delete");
+    });
+    // Without this the test would not show that it can find anything.
+    assert!(is_on_disk(folder.path(), 7, 0) && is_on_disk(folder.path(), 8, 1) && is_on_disk(folder.path(), 1_003, 0));
+    let before = all(&galleries, "a");
+    let done = compact(&galleries);
+    assert!(done.bytes_after.is_some_and(|bytes| bytes > 0));
+    let check = |galleries: &Galleries, when: &str| {
+        for (number, which) in [(7, 0), (7, 1), (8, 1), (1_003, 0), (1_049, 0)] {
+            assert!(!is_on_disk(folder.path(), number, which), "{when}: template {which} of {number} is in a file");
+        }
+        assert!(is_on_disk(folder.path(), 8, 0) && is_on_disk(folder.path(), 9, 1), "{when}");
+        assert!(all(galleries, "a") == before, "{when}");
+        assert_index_agrees(galleries, "a", when);
+    };
+    check(&galleries, "after the compaction");
+    runtime.block_on(enroll(&galleries, "a", 60, &[0]));
+    runtime.block_on(galleries.delete_identity(gallery("a"), identity(60))).expect("delete");
+    galleries.close();
+    drop(galleries);
+    let galleries = Galleries::open(folder.path()).expect("open again");
+    check(&galleries, "after a restart");
+    compact(&galleries);
+    check(&galleries, "after another one");
+    assert!(!is_on_disk(folder.path(), 60, 0));
+}
+
+#[test]
+fn compaction_that_is_given_up_leaves_all_as_it_was() {
+    let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
+    let galleries = Galleries::open(folder.path()).expect("open");
+    runtime.block_on(async {
+        create(&galleries, "a").await;
+        for number in 0..50 {
+            enroll(&galleries, "a", number, &[0]).await;
+        }
+    });
+    let before = all(&galleries, "a");
+    let given_up = galleries.compact(|_| {
+        assert!(matches!(galleries.compact(|_| Ok(())), Err(Error::UnderWay(_))), "two at a time");
+        Err(Error::DeadlineExceeded)
+    });
+    assert!(matches!(given_up, Err(Error::DeadlineExceeded)));
+    assert!(all(&galleries, "a") == before);
+    let stores = std::fs::read_dir(folder.path()).expect("a folder").flatten();
+    let stores = stores.filter(|entry| entry.file_name().to_string_lossy().starts_with("store-")).count();
+    assert_eq!(stores, 1, "what was copied is gone");
+    runtime.block_on(enroll(&galleries, "a", 99, &[0]));
+    compact(&galleries);
+    assert_eq!(all(&galleries, "a").len(), 51);
+}
+
+#[test]
+fn writes_and_searches_go_on_during_compactions_and_nothing_is_lost() {
+    let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
+    let galleries = Arc::new(Galleries::open(folder.path()).expect("open"));
+    runtime.block_on(async {
+        create(&galleries, "a").await;
+        for number in 0..1_000 {
+            enroll(&galleries, "a", number, &[0]).await;
+        }
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let (slowest, written) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let writer = {
+        let (galleries, stop, written) = (Arc::clone(&galleries), Arc::clone(&stop), Arc::clone(&written));
+        runtime.spawn(async move {
+            let mut round = 0;
+            while !stop.load(Ordering::Relaxed) {
+                enroll(&galleries, "a", 2_000 + round, &[0]).await;
+                galleries.delete_identity(gallery("a"), identity(round % 1_000)).await.expect("delete");
+                enroll(&galleries, "a", round % 1_000, &[1]).await;
+                round += 1;
+                written.store(round, Ordering::Relaxed);
+            }
+            round
+        })
+    };
+    let searcher = {
+        let (galleries, stop, slowest) = (Arc::clone(&galleries), Arc::clone(&stop), Arc::clone(&slowest));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let started = Instant::now();
+                assert!(best(&galleries, "a", template(5, 0)).is_some());
+                slowest.fetch_max(started.elapsed().as_micros() as u64, Ordering::Relaxed);
+            }
+        })
+    };
+    let mut compactions = 0;
+    while compactions < 5 || written.load(Ordering::Relaxed) < 50 {
+        compact(&galleries);
+        compactions += 1;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let rounds = runtime.block_on(writer).expect("the writer");
+    searcher.join().expect("the searcher");
+    let slowest = slowest.load(Ordering::Relaxed);
+    println!("{rounds} rounds of writes, {compactions} compactions; the slowest search took {slowest} µs");
+    assert_eq!(all(&galleries, "a").len() as u64, 1_000 + rounds);
+    assert_index_agrees(&galleries, "a", "after compactions");
+    let kept = all(&galleries, "a");
+    galleries.close();
+    drop(galleries);
+    let galleries = Galleries::open(folder.path()).expect("open again");
+    assert!(all(&galleries, "a") == kept);
+    assert_index_agrees(&galleries, "a", "after a restart");
+}

@@ -144,7 +144,7 @@ impl Encoder {
         let (_, frame) = self.bytes.split_at_mut(start);
         let Some((header, body)) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>() else { return };
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        self.chain = checksum(self.chain, kind, length, body);
+        self.chain = checksum(self.chain, kind, length, &[body]);
         let ([l0, l1, l2, l3], [c0, c1, c2, c3]) = (length.to_le_bytes(), self.chain.to_le_bytes());
         *header = [kind, l0, l1, l2, l3, c0, c1, c2, c3];
         self.frames += 1;
@@ -218,7 +218,7 @@ impl Decoder {
         }
         let start = self.read + FRAME_HEADER_BYTES;
         let Some(body) = self.waiting.get(start..start + bytes) else { return Ok(None) };
-        let chain = checksum(self.position.chain, kind, length, body);
+        let chain = checksum(self.position.chain, kind, length, &[body]);
         if chain != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Err(Error::GalleryFile("a checksum is wrong"));
         }
@@ -264,11 +264,12 @@ fn frame(kind: u8, body: &[u8], frames_before: u64) -> Result<Frame, Error> {
     }
 }
 
-fn checksum(before: u32, kind: u8, length: u32, body: &[u8]) -> u32 {
+/// Returns the checksum of a frame, whose body is given in parts.
+pub(super) fn checksum(before: u32, kind: u8, length: u32, body: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&before.to_le_bytes());
     hasher.update(&[kind]);
     hasher.update(&length.to_le_bytes());
-    hasher.update(body);
+    body.iter().for_each(|part| hasher.update(part));
     hasher.finalize()
 }

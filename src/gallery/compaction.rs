@@ -41,16 +41,18 @@ impl Galleries {
             bytes_before: self.store.bytes_on_disk(),
             bytes_after: None,
         };
-        let mut copying = self.store.begin_copy()?;
-        if let Err(error) = self.copy(&mut copying, &mut state, &mut go_on) {
-            self.store.drop_copy(copying);
-            return Err(error);
-        }
-        let switched = self.writer.submit(move |change| {
-            change.flush()?;
-            change.store.switch(copying, change.sequence())
+        self.keeper.snapshots.replace_all(|| {
+            let mut copying = self.store.begin_copy()?;
+            if let Err(error) = self.copy(&mut copying, &mut state, &mut go_on) {
+                self.store.drop_copy(copying);
+                return Err(error);
+            }
+            let switched = self.writer.submit(move |change| {
+                change.flush()?;
+                change.store.switch(copying, change.sequence())
+            })?;
+            switched.wait()
         })?;
-        switched.wait()?;
         state.bytes_after = Some(self.store.bytes_on_disk());
         Ok(state)
     }

@@ -1,8 +1,9 @@
 //! Named steps of a write, at which the crash tests kill the process. Outside the tests nothing happens at them.
 
-/// Every step, in the order in which a write meets them.
+/// Every step: of a write, of a compaction, of a snapshot.
 #[cfg(test)]
-pub(super) const STEPS: [&str; 4] = ["applied", "flushed", "indexed", "purged"];
+pub(super) const STEPS: [&str; 8] =
+    ["applied", "flushed", "indexed", "purged", "copied", "switched", "snapshot written", "snapshot renamed"];
 
 #[cfg(not(test))]
 pub(super) fn step(_name: &'static str) {}
@@ -13,7 +14,7 @@ pub(super) fn step(name: &'static str) {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static PASSED: AtomicUsize = AtomicUsize::new(0);
     let Ok(wanted) = std::env::var("FACEMATCH_CRASH_AT") else { return };
-    let Some((wanted, times)) = wanted.split_once(' ') else { return };
+    let Some((wanted, times)) = wanted.rsplit_once(' ') else { return };
     if wanted == name && PASSED.fetch_add(1, Ordering::SeqCst) >= times.parse().expect("a number") {
         println!("\nreached");
         loop {
@@ -34,6 +35,7 @@ mod tests {
     use crate::biometrics::decision::AmbiguityMargin;
     use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
     use crate::biometrics::template::Template;
+    use crate::error::Error;
     use crate::gallery::{
         EnrolledTemplate, Enrollment, Galleries, GallerySettings, IdentityChange, IfExists, Scope, Search,
         SearchPolicy, Synthetic,
@@ -142,6 +144,7 @@ mod tests {
                 tasks.spawn(write_without_end(std::sync::Arc::clone(&galleries), writer, seed));
             }
             tasks.spawn(make_and_delete_a_gallery(std::sync::Arc::clone(&galleries)));
+            tasks.spawn_blocking(move || compact_and_take_snapshots(&galleries));
             while let Some(task) = tasks.join_next().await {
                 task.expect("a writer");
             }
@@ -190,6 +193,20 @@ mod tests {
             say("begin doomed");
             galleries.delete_gallery(doomed(), true).await.expect("delete a gallery");
             say("done doomed");
+        }
+    }
+
+    fn compact_and_take_snapshots(galleries: &Galleries) {
+        for round in 0u64.. {
+            for (id, shared) in galleries.indexes.all() {
+                match galleries.keeper.snapshots.take(&id, &shared) {
+                    Ok(()) | Err(Error::NotFound(_)) => {}
+                    Err(error) => panic!("a snapshot: {error}"),
+                }
+            }
+            if round % 4 == 3 {
+                galleries.compact(|_| Ok(())).expect("compact");
+            }
         }
     }
 
@@ -305,9 +322,10 @@ mod tests {
     fn killed_at_every_step_keeps_every_promise() {
         let folder = prepared_folder();
         let mut promised = Promised::default();
-        for (round, step) in STEPS.iter().cycle().take(STEPS.len() * 6).enumerate() {
+        for (round, step) in STEPS.iter().cycle().take(STEPS.len() * 5).enumerate() {
+            let passes = round / STEPS.len() * 2 + round % 3;
             let context = format!("step {step:?}, round {round}");
-            let writing = start(folder.path(), round as u64, Some(&format!("{step} {}", round * 3)));
+            let writing = start(folder.path(), round as u64, Some(&format!("{step} {passes}")));
             kill(writing, &mut promised, None);
             promised.check(folder.path(), &context);
         }

@@ -1,10 +1,11 @@
 //! The exact search: every row of one contiguous matrix is scored, or proven not to matter.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use roaring::RoaringBitmap;
 
 use super::coarse::{BLOCK_ROWS, Block, Coarse, CoarseProbe};
+use super::large_pages;
 use super::ranking::Ranking;
 use crate::biometrics::ids::{IdentityId, TemplateId};
 use crate::biometrics::score::Score;
@@ -21,6 +22,26 @@ struct Owner {
 struct Person {
     id: IdentityId,
     keys: Vec<u64>,
+}
+
+/// Template ids that were seen lately: those of many people are called alike, and share one text.
+#[derive(Default)]
+struct Names(HashSet<TemplateId>);
+
+/// Ids remembered at most: where all differ, remembering them would only cost.
+const NAMES_MAX: usize = 4_096;
+
+impl Names {
+    fn share(&mut self, id: &TemplateId) -> TemplateId {
+        if let Some(known) = self.0.get(id) {
+            return known.clone();
+        }
+        if self.0.len() >= NAMES_MAX {
+            self.0.clear();
+        }
+        self.0.insert(id.clone());
+        id.clone()
+    }
 }
 
 /// Rows from which a search is shared by all cores: below, it takes less than a millisecond, and threads would cost more
@@ -40,7 +61,7 @@ pub struct Wanted<'a> {
 /// An identity's row read in full costs as much as the first pass over this many rows.
 const FULL_ROW_COST: u64 = 8;
 
-fn cores() -> usize {
+pub(super) fn cores() -> usize {
     static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
@@ -57,6 +78,9 @@ pub struct ExactSearch {
     free: Vec<u32>,
     row_of_key: HashMap<u64, usize>,
     next_key: u64,
+    names: Names,
+    /// Identities whose rows were moved since [`ExactSearch::begin_pass`].
+    moved: Option<BTreeSet<IdentityId>>,
 }
 
 impl ExactSearch {
@@ -72,7 +96,71 @@ impl ExactSearch {
             free: Vec::new(),
             row_of_key: HashMap::new(),
             next_key: 0,
+            names: Names::default(),
+            moved: None,
         }
+    }
+
+    /// Takes an identity in that has no rows yet. Returns its number, and the one that it had if it is there already, which
+    /// is nobody's any more.
+    pub(super) fn add_person(&mut self, identity: IdentityId) -> (u32, Option<u32>) {
+        let before = self.numbers.get(&identity).copied();
+        let number = self.new_number(&identity);
+        if let Some(before) = before
+            && let Some(place) = self.people.get_mut(before as usize)
+        {
+            *place = None;
+            self.free.push(before);
+        }
+        (number, before)
+    }
+
+    /// Fills an empty one with rows that lie one after the other, each with the number of its identity. Takes all cores.
+    pub(super) fn fill(&mut self, values: Vec<f32>, rows: Vec<(u32, TemplateId)>) {
+        let mut coarse = Coarse::new(self.dimension);
+        std::thread::scope(|scope| {
+            scope.spawn(|| coarse.extend(&values));
+            self.owners.reserve_exact(rows.len());
+            self.row_of_key.extend((0..rows.len()).map(|row| (row as u64, row)));
+            self.next_key = rows.len() as u64;
+            for (key, (identity, template)) in (0..).zip(rows) {
+                if let Some(Some(person)) = self.people.get_mut(identity as usize) {
+                    person.keys.push(key);
+                }
+                let template = self.names.share(&template);
+                self.owners.push(Owner { identity, template, key });
+            }
+        });
+        (self.values, self.coarse) = (values, coarse);
+    }
+
+    /// From here on notes whose rows are moved, so that somebody who reads them a few at a time knows what he may have
+    /// missed.
+    pub(super) fn begin_pass(&mut self) {
+        self.moved = Some(BTreeSet::new());
+    }
+
+    /// Returns whose rows were moved, and notes no more.
+    pub(super) fn end_pass(&mut self) -> BTreeSet<IdentityId> {
+        self.moved.take().unwrap_or_default()
+    }
+
+    /// Copies some rows: whose each is, and their values one after the other. Rows beyond the last are left out.
+    pub(super) fn copy_rows(&self, rows: std::ops::Range<usize>) -> (Vec<(u32, TemplateId)>, Vec<f32>) {
+        let rows = rows.start.min(self.owners.len())..rows.end.min(self.owners.len());
+        let values = self.values.get(rows.start * self.dimension..rows.end * self.dimension).unwrap_or_default();
+        let owners = self.owners.get(rows).unwrap_or_default().iter();
+        (owners.map(|owner| (owner.identity, owner.template.clone())).collect(), values.to_vec())
+    }
+
+    /// Returns the number beyond every identity's.
+    pub(super) fn numbers(&self) -> usize {
+        self.people.len()
+    }
+
+    /// Returns the identity of a number.
+    pub(super) fn identity(&self, number: u32) -> Option<&IdentityId> {
+        self.people.get(number as usize)?.as_ref().map(|person| &person.id)
     }
 
     /// Returns how many identities have rows.
@@ -96,11 +184,12 @@ impl ExactSearch {
         debug_assert_eq!(vector.len(), self.dimension);
         let key = self.next_key;
         self.next_key += 1;
-        self.values.extend_from_slice(vector);
-        self.coarse.push(vector);
+        large_pages::grow(&mut self.values, |values| values.extend_from_slice(vector));
+        self.coarse.extend(vector);
         self.row_of_key.insert(key, self.owners.len());
         let number = self.number(identity).unwrap_or_else(|| self.new_number(identity));
-        self.owners.push(Owner { identity: number, template: template.clone(), key });
+        let template = self.names.share(template);
+        self.owners.push(Owner { identity: number, template, key });
         if let Some(Some(person)) = self.people.get_mut(number as usize) {
             person.keys.push(key);
         }
@@ -133,8 +222,11 @@ impl ExactSearch {
             let last_start = self.values.len() - self.dimension;
             self.values.copy_within(last_start.., row * self.dimension);
             self.values.truncate(last_start);
-            if let Some(moved) = self.owners.get(row) {
-                self.row_of_key.insert(moved.key, row);
+            if let Some(owner) = self.owners.get(row) {
+                self.row_of_key.insert(owner.key, row);
+                if let (Some(moved), Some(Some(person))) = (&mut self.moved, self.people.get(owner.identity as usize)) {
+                    moved.insert(person.id.clone());
+                }
             }
         }
         keys

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::compaction::Compacting;
 use super::import::Importing;
 use super::index::{Delta, GalleryIndex, Indexes};
+use super::keeper::Keeper;
 use super::record::now;
+use super::snapshot;
 use super::store::{Store, StoredGallery, Write};
 use super::types::{
     Deletion, Enrolled, EnrolledTemplate, Gallery, GallerySettings, GalleryStatus, Identity, IfExists, PersonDetails,
@@ -69,6 +71,7 @@ pub struct Galleries {
     pub(super) writer: Arc<Writer>,
     pub(super) importing: Importing,
     pub(super) compacting: Compacting,
+    pub(super) keeper: Keeper,
 }
 
 impl Galleries {
@@ -86,12 +89,21 @@ impl Galleries {
         for entry in store.galleries() {
             let (id, stored) = entry.map_err(unopenable)?;
             let stored = stored.map_err(|_| StoreError::DamagedGallery(id))?;
-            indexes.insert(build_index(&store, &stored).map_err(unopenable)?);
+            let loaded = snapshot::load(folder, &store, &stored).unwrap_or_else(|error| {
+                tracing::warn!(%error, "a snapshot of an index is not used; the index is built from the store");
+                None
+            });
+            indexes.insert(match loaded {
+                Some(index) => index,
+                None => build_index(&store, &stored).map_err(unopenable)?,
+            });
         }
         let sequence = store.sequence().map_err(unopenable)?;
         let (store, indexes) = (Arc::new(store), Arc::new(indexes));
         let writer = Arc::new(Writer::start(Arc::clone(&store), Arc::clone(&indexes), sequence)?);
-        Ok(Self { store, indexes, writer, importing: Importing::default(), compacting: Compacting::default() })
+        let keeper = Keeper::start(folder, Arc::clone(&store), Arc::clone(&indexes), Arc::clone(&writer))?;
+        let (importing, compacting) = (Importing::default(), Compacting::default());
+        Ok(Self { store, indexes, writer, importing, compacting, keeper })
     }
 
     /// Tells whether writes are taken: not after a failed flush.
@@ -101,6 +113,7 @@ impl Galleries {
 
     /// Finishes the queued writes; later ones are refused. Blocks.
     pub fn close(&self) {
+        self.keeper.stop();
         self.writer.stop();
         self.indexes.stop();
     }

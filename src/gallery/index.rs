@@ -12,6 +12,8 @@ use super::exact::{ExactSearch, Wanted};
 use super::graph::GraphSearch;
 use super::metadata::MetadataIndex;
 use super::ranking::Ranking;
+use super::record::value_record;
+use super::snapshot::Person;
 use super::types::{
     Gallery, GalleryCounts, GalleryStatus, GraphRecall, Identity, Scope, Search, SearchOutcome, SearchPath,
     SearchPolicy,
@@ -26,6 +28,8 @@ pub(super) struct GalleryIndex {
     metadata: MetadataIndex,
     graph: GraphState,
     damaged: BTreeSet<IdentityId>,
+    /// Identities set or dropped since the last snapshot.
+    pub(super) changes: u64,
 }
 
 /// What there is of a graph. But for `Ready` the exact search answers.
@@ -77,7 +81,38 @@ const BATCH_ROWS_MIN: usize = 32 * 1_024;
 impl GalleryIndex {
     pub(super) fn new(gallery: Gallery) -> Self {
         let rows = ExactSearch::new(gallery.dimension);
-        Self { gallery, rows, metadata: MetadataIndex::default(), graph: GraphState::Absent, damaged: BTreeSet::new() }
+        Self {
+            gallery,
+            rows,
+            metadata: MetadataIndex::default(),
+            graph: GraphState::Absent,
+            damaged: BTreeSet::new(),
+            changes: 0,
+        }
+    }
+
+    /// Makes one of rows, and the metadata of their identities.
+    pub(super) fn restore(gallery: Gallery, rows: ExactSearch, metadata: MetadataIndex) -> Self {
+        Self { rows, metadata, ..Self::new(gallery) }
+    }
+
+    pub(super) fn gallery(&self) -> &Gallery {
+        &self.gallery
+    }
+
+    pub(super) fn damaged(&self) -> &BTreeSet<IdentityId> {
+        &self.damaged
+    }
+
+    /// Returns the identities of some numbers, with their metadata.
+    pub(super) fn people(&self, numbers: std::ops::Range<u32>) -> Vec<Person> {
+        let people = numbers.filter_map(|number| {
+            let id = self.rows.identity(number)?.as_str().to_owned();
+            let metadata = self.metadata.metadata(number).into_iter();
+            let metadata = metadata.map(|(key, value)| (key, value_record(&value))).collect();
+            Some(Person { number, id, metadata })
+        });
+        people.collect()
     }
 
     pub(super) fn set_identity(&mut self, identity: &Identity) {
@@ -100,6 +135,7 @@ impl GalleryIndex {
     }
 
     pub(super) fn drop_identity(&mut self, identity: &IdentityId) {
+        self.changes += 1;
         self.damaged.remove(identity);
         if let Some(number) = self.rows.number(identity) {
             self.metadata.remove(number);
@@ -259,6 +295,11 @@ impl Indexes {
             })
         };
         outcome.ok_or_else(|| Error::internal("a search without an outcome"))
+    }
+
+    /// Returns every gallery's index, by id.
+    pub(super) fn all(&self) -> Vec<(GalleryId, Arc<Shared>)> {
+        read(&self.galleries).iter().map(|(id, shared)| (id.clone(), Arc::clone(shared))).collect()
     }
 
     /// Returns how many identities all galleries hold.

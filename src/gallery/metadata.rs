@@ -29,12 +29,22 @@ impl Value {
             MetadataValue::Flag(flag) => Value::Flag(*flag),
             MetadataValue::Number(number) => {
                 // Of zeros there is one.
-                let bits = (number + 0.0).to_bits().cast_signed();
-                Value::Number(bits ^ (((bits >> 63).cast_unsigned()) >> 1).cast_signed())
+                Value::Number(turned((number + 0.0).to_bits().cast_signed()))
             }
             MetadataValue::Text(text) => Value::Text(text.as_str().into()),
             MetadataValue::Time { seconds, nanos } => Value::Time(*seconds, *nanos),
         }
+    }
+
+    /// The value it was made of.
+    fn metadata(&self) -> Option<MetadataValue> {
+        Some(match self {
+            Value::Flag(flag) => MetadataValue::Flag(*flag),
+            Value::Number(bits) => MetadataValue::Number(f64::from_bits(turned(*bits).cast_unsigned())),
+            Value::Text(text) => MetadataValue::Text(text.to_string()),
+            Value::Time(seconds, nanos) => MetadataValue::Time { seconds: *seconds, nanos: *nanos },
+            Value::End => return None,
+        })
     }
 
     /// A literal's values: a text that is an RFC 3339 time is a time as well.
@@ -56,6 +66,11 @@ impl Value {
             Value::Time(..) | Value::End => (Included(Value::Time(i64::MIN, i32::MIN)), Excluded(Value::End)),
         }
     }
+}
+
+/// Turns the bits of a number so that they order as it does, and back again.
+fn turned(bits: i64) -> i64 {
+    bits ^ (((bits >> 63).cast_unsigned()) >> 1).cast_signed()
 }
 
 /// One key's values.
@@ -89,6 +104,12 @@ impl MetadataIndex {
             column.values.entry(value.clone()).or_default().insert(identity);
             self.of_identity.entry(identity).or_default().push((key, value));
         }
+    }
+
+    /// Returns an identity's metadata.
+    pub(super) fn metadata(&self, identity: u32) -> BTreeMap<String, MetadataValue> {
+        let entries = self.of_identity.get(&identity).into_iter().flatten();
+        entries.filter_map(|(key, value)| Some((key.to_string(), value.metadata()?))).collect()
     }
 
     pub(super) fn remove(&mut self, identity: u32) {
@@ -211,6 +232,18 @@ mod tests {
         for (filter, expected) in cases {
             assert_eq!(select(&index, filter), expected, "{filter}");
         }
+    }
+
+    #[test]
+    fn metadata_comes_back_as_it_went_in() {
+        let mut index = MetadataIndex::default();
+        let values = [-1.5, 0.0, 1e300, -1e-300].map(|number| (format!("{number}"), MetadataValue::Number(number)));
+        let mut metadata = BTreeMap::from(values);
+        metadata.insert("flag".to_owned(), MetadataValue::Flag(true));
+        metadata.insert("text".to_owned(), MetadataValue::Text("x".to_owned()));
+        metadata.insert("time".to_owned(), MetadataValue::Time { seconds: -3, nanos: 7 });
+        index.insert(4, &metadata);
+        assert!(index.metadata(4) == metadata && index.metadata(5).is_empty());
     }
 
     #[test]

@@ -20,10 +20,16 @@ mod galleries;
 mod graph;
 mod import;
 mod index;
+mod keeper;
+mod large_pages;
 mod marker;
 mod metadata;
+mod packed;
+#[cfg(test)]
+mod random_operations;
 mod ranking;
 mod record;
+mod snapshot;
 mod store;
 mod synthetic;
 mod types;

@@ -103,7 +103,7 @@ struct TemplateRecord {
 }
 
 #[derive(PartialEq, Message)]
-struct ValueRecord {
+pub(super) struct ValueRecord {
     #[prost(oneof = "Value", tags = "1, 2, 3, 4")]
     value: Option<Value>,
 }
@@ -282,7 +282,7 @@ fn face(values: &[f32]) -> Option<Face> {
     Some(Face { rectangle: Rectangle { x_min_px, y_min_px, x_max_px, y_max_px }, detection_score, landmarks })
 }
 
-fn value_record(value: &MetadataValue) -> ValueRecord {
+pub(super) fn value_record(value: &MetadataValue) -> ValueRecord {
     let value = match value {
         MetadataValue::Text(text) => Value::Text(text.clone()),
         MetadataValue::Number(number) => Value::Number(*number),
@@ -292,7 +292,7 @@ fn value_record(value: &MetadataValue) -> ValueRecord {
     ValueRecord { value: Some(value) }
 }
 
-fn metadata_value(record: ValueRecord) -> Option<MetadataValue> {
+pub(super) fn metadata_value(record: ValueRecord) -> Option<MetadataValue> {
     Some(match record.value? {
         Value::Text(text) => MetadataValue::Text(text),
         Value::Number(number) => MetadataValue::Number(number),

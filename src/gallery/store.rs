@@ -22,6 +22,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use sled::{Batch, Db};
 
@@ -48,6 +49,11 @@ const CACHE_BYTES: u64 = 64 << 20;
 
 /// What a copy of the store writes between two flushes.
 const COPY_STEP_BYTES: usize = 4 << 20;
+
+/// How long to wait for a lock that is held: a server that is just ending, or a child process that has not yet closed what
+/// it was born with.
+const LOCK_WAITS: usize = 20;
+const LOCK_WAIT: Duration = Duration::from_millis(50);
 
 /// A gallery and the number of its key range.
 pub(super) struct StoredGallery {
@@ -171,19 +177,23 @@ impl Store {
             None => store_name(store_numbers(folder).into_iter().min().unwrap_or(1)),
         };
         let path = folder.join(&name);
-        // sled meets some damage with a panic, whose words are of no use to anybody.
-        let opened = std::panic::catch_unwind(|| open_or_make(&path, marker.is_none()));
-        let Ok(opened) = opened else { return Err(damaged("its pages cannot be read")) };
-        let opened = opened.map_err(|error| match error {
-            // sled's words for a file lock that is held.
-            sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => {
-                StoreError::InUse { folder: folder.to_path_buf() }
+        let mut waits = 0;
+        let opened = loop {
+            // sled meets some damage with a panic, whose words are of no use to anybody.
+            let opened = std::panic::catch_unwind(|| open_or_make(&path, marker.is_none()));
+            match opened.map_err(|_| damaged("its pages cannot be read"))? {
+                // sled's words for a file lock that is held.
+                Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                    if waits == LOCK_WAITS {
+                        return Err(StoreError::InUse { folder: folder.to_path_buf() });
+                    }
+                }
+                opened => break opened.map_err(|error| unopenable(error.into()))?,
             }
-            error => unopenable(error.into()),
-        });
-        let Some(db) = opened? else {
-            return Err(damaged("what was written is not there"));
+            waits += 1;
+            std::thread::sleep(LOCK_WAIT);
         };
+        let db = opened.ok_or_else(|| damaged("what was written is not there"))?;
         let found = db.get(FORMAT_KEY).map_err(|error| unopenable(error.into()))?;
         match found.map(|bytes| <[u8; 4]>::try_from(&*bytes).map_or(0, u32::from_be_bytes)) {
             Some(FORMAT) => {}
@@ -362,6 +372,11 @@ impl Store {
         db.apply_batch(batch).map_err(failure)?;
         self.note(&keys);
         Ok(true)
+    }
+
+    /// Tells whether it is logged which identities of a gallery change.
+    pub(super) fn is_logged(&self, number: u64) -> bool {
+        lock(&self.logged).contains(&number)
     }
 
     /// Begins to log which identities of a gallery change, from the write of this sequence number on.

@@ -138,6 +138,13 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    /// Whoever let go of the galleries may open the folder again.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// A change that was queued.
 pub(super) struct Submitted<T>(oneshot::Receiver<Result<T, Error>>);
 

@@ -347,7 +347,9 @@ impl Indexes {
     }
 
     fn drop_gallery(&self, id: &GalleryId) {
-        if let Some(shared) = write(&self.galleries).remove(id) {
+        // Let go before gigabytes are given back, for which nobody waits.
+        let dropped = write(&self.galleries).remove(id);
+        if let Some(shared) = dropped {
             cancel_build(&shared);
         }
     }

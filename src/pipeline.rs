@@ -11,7 +11,7 @@ use crate::detect::head::Geometry;
 use crate::detect::input::Letterbox;
 use crate::detect::scales::Scales;
 use crate::detect::suppress::suppress;
-use crate::embed::Chip;
+use crate::embed::{Chip, measure};
 use crate::error::Error;
 use crate::model::{DetectorSession, Pack, PackError, RecognizerSession};
 
@@ -105,7 +105,9 @@ impl Pipeline {
             let geometry = Geometry { canvas_px: canvas as usize, scale: letterbox.scale() };
             candidates.extend(spec.head.decode(&outputs, geometry, score_min)?);
         }
-        Ok(Detected { faces: suppress(candidates, spec.nms_iou_max), width_px, height_px, sides_px })
+        let mut faces = suppress(candidates, spec.nms_iou_max);
+        faces.iter_mut().for_each(|face| face.quality = measure(picture, face));
+        Ok(Detected { faces, width_px, height_px, sides_px })
     }
 
     /// A face whose landmarks coincide cannot be aligned and is left out; where none is left, no face was found.

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use super::quality::FaceQuality;
+
 /// A point in the upright photo, in pixels; the origin is the top left corner.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Point {
@@ -32,10 +34,16 @@ pub struct Rectangle {
 }
 
 impl Rectangle {
+    /// Returns width and height, in pixels, of the part that lies within a photo; 0 where none does.
+    pub fn visible_sides_px(&self, width_px: u32, height_px: u32) -> (f32, f32) {
+        let side = |min: f32, max: f32, limit: u32| (max.min(limit as f32) - min.max(0.0)).max(0.0);
+        (side(self.x_min_px, self.x_max_px, width_px), side(self.y_min_px, self.y_max_px, height_px))
+    }
+
     /// Returns the area, in square pixels, of the part that lies within a photo; 0 where none does.
     pub fn visible_area_px(&self, width_px: u32, height_px: u32) -> f32 {
-        let side = |min: f32, max: f32, limit: u32| (max.min(limit as f32) - min.max(0.0)).max(0.0);
-        side(self.x_min_px, self.x_max_px, width_px) * side(self.y_min_px, self.y_max_px, height_px)
+        let (width, height) = self.visible_sides_px(width_px, height_px);
+        width * height
     }
 
     /// Returns the centre.
@@ -67,6 +75,9 @@ pub struct Face {
     pub detection_score: f32,
     /// The five points.
     pub landmarks: Landmarks,
+    /// What was measured of it in its photo. `None` before that, of a face whose landmarks coincide, and of faces that were
+    /// stored before there were measures.
+    pub quality: Option<FaceQuality>,
 }
 
 impl Face {
@@ -145,7 +156,7 @@ mod tests {
 
     fn face(x: f32, side: f32, detection_score: f32) -> Face {
         let rectangle = Rectangle { x_min_px: x, y_min_px: 0.0, x_max_px: x + side, y_max_px: side };
-        Face { rectangle, detection_score, landmarks: Landmarks::default() }
+        Face { rectangle, detection_score, landmarks: Landmarks::default(), quality: None }
     }
 
     #[test]

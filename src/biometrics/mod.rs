@@ -4,5 +4,7 @@ pub mod decision;
 pub mod face;
 pub mod ids;
 pub mod interval;
+pub mod pose;
+pub mod quality;
 pub mod score;
 pub mod template;

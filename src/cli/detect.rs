@@ -15,7 +15,7 @@ use crate::decode::decode;
 use crate::pipeline::Pipeline;
 use crate::server::detect_reply;
 
-/// Find the faces in photos: boxes, landmarks and detection scores. Needs no server
+/// Find the faces in photos: boxes, landmarks, detection scores and how good the photo is. Needs no server
 ///
 /// Exit code 0: every photo has a face; 1: one has none; 2: one could not be read. With --json one line a photo:
 /// {"photo": path, "detected": DetectResponse} or {"photo": path, "error": text}.
@@ -99,6 +99,19 @@ fn text(photo: &Path, reply: &proto::DetectResponse) -> String {
         let place = face.r#box.as_ref().map(box_text).unwrap_or_default();
         let (score, eyes) = (face.detection_score, face.eye_distance_px);
         text.push_str(&format!("  score {score:.3}  box {place}  eyes {eyes:.0} px apart\n"));
+        if let Some(quality) = &face.quality {
+            text.push_str(&format!("    {}\n", quality_text(quality)));
+        }
     }
     text
+}
+
+fn quality_text(quality: &proto::FaceQuality) -> String {
+    let proto::FaceQuality { sharpness, brightness, contrast, clipped_share, .. } = quality;
+    let proto::FaceQuality { yaw_degrees, pitch_degrees, roll_degrees, face_side_px, weight, .. } = quality;
+    format!(
+        "side {face_side_px:.0} px, yaw {yaw_degrees:.0}°, pitch {pitch_degrees:.0}°, roll {roll_degrees:.0}°, sharpness \
+         {sharpness:.2}, brightness {brightness:.2}, contrast {contrast:.2}, clipped {:.0} %, weight {weight:.2}",
+        clipped_share * 100.0
+    )
 }

@@ -77,7 +77,7 @@ mod tests {
         let mut picture = RgbImage::new(20, 20);
         let rectangle = Rectangle { x_min_px: -5.0, y_min_px: 3.0, x_max_px: 10.0, y_max_px: 1e9 };
         let landmarks: Landmarks = [Point { x_px: 5.0, y_px: 8.0 }; 5];
-        draw_faces(&mut picture, &[Face { rectangle, detection_score: 1.0, landmarks }]);
+        draw_faces(&mut picture, &[Face { rectangle, detection_score: 1.0, landmarks, quality: None }]);
         assert_eq!(picture.get_pixel(0, 3), &BOX_COLOR);
         assert_eq!(picture.get_pixel(9, 19), &BOX_COLOR);
         assert_eq!(picture.get_pixel(5, 8), &LANDMARK_COLOR);

@@ -31,6 +31,7 @@ pub(super) fn decode(maps: &[&[f32]], grid: Grid, score_min: f32) -> Option<Vec<
                 },
                 detection_score: score.min(1.0),
                 landmarks: landmarks_at(points, x, y, stride),
+                quality: None,
             }
         },
     );

@@ -29,7 +29,7 @@ mod tests {
 
     fn face(x: f32, detection_score: f32) -> Face {
         let rectangle = Rectangle { x_min_px: x, y_min_px: 0.0, x_max_px: x + 10.0, y_max_px: 10.0 };
-        Face { rectangle, detection_score, landmarks: Landmarks::default() }
+        Face { rectangle, detection_score, landmarks: Landmarks::default(), quality: None }
     }
 
     #[test]

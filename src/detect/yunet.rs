@@ -33,6 +33,7 @@ pub(super) fn decode(maps: &[&[f32]], grid: Grid, score_min: f32) -> Option<Vec<
                 },
                 detection_score: score,
                 landmarks: landmarks_at(points, column * stride, line * stride, stride),
+                quality: None,
             }
         },
     );

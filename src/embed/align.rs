@@ -31,7 +31,7 @@ impl Chip {
     /// Bilinear, black beyond the border, like OpenCV's `warpAffine` (version 5; version 4 rounds positions to 1/32 px).
     /// The embeddings of the reference vectors' 189 faces agree to a cosine of at least .99999.
     pub fn cut(photo: &RgbImage, landmarks: &Landmarks) -> Option<Self> {
-        let to_photo = Similarity::fit(landmarks, &ARCFACE_POINTS)?.inverse();
+        let to_photo = face_to_photo(landmarks)?;
         let mut pixels = Vec::with_capacity((CHIP_SIDE_PX * CHIP_SIDE_PX * 3) as usize);
         for row in 0..CHIP_SIDE_PX {
             for column in 0..CHIP_SIDE_PX {
@@ -48,8 +48,13 @@ impl Chip {
     }
 }
 
+/// Carries positions in a chip to the photo. `None` where the landmarks coincide.
+pub(super) fn face_to_photo(landmarks: &Landmarks) -> Option<Similarity> {
+    Some(Similarity::fit(landmarks, &ARCFACE_POINTS)?.inverse())
+}
+
 /// Interpolates between the four pixels around a position; pixels beyond the border are black.
-fn sample(photo: &RgbImage, x: f64, y: f64) -> [u8; 3] {
+pub(super) fn sample(photo: &RgbImage, x: f64, y: f64) -> [u8; 3] {
     let (left, top) = (x.floor(), y.floor());
     let (right_share, bottom_share) = ((x - left) as f32, (y - top) as f32);
     // A saturating cast: a position far outside stays outside.

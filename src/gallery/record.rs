@@ -14,6 +14,8 @@ use super::types::{EnrolledTemplate, Gallery, GallerySettings, Identity, Metadat
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::face::{Face, Landmarks, Point, Rectangle};
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+use crate::biometrics::pose::Pose;
+use crate::biometrics::quality::FaceQuality;
 use crate::biometrics::score::Threshold;
 use crate::biometrics::template::Template;
 use crate::error::Error;
@@ -100,6 +102,9 @@ struct TemplateRecord {
     face: Vec<f32>,
     #[prost(uint64, tag = "4")]
     created_micros: u64,
+    /// Face side, sharpness, brightness, contrast, clipped share, yaw, pitch, roll; empty where it was not measured.
+    #[prost(float, repeated, tag = "5")]
+    quality: Vec<f32>,
 }
 
 #[derive(PartialEq, Message)]
@@ -214,6 +219,7 @@ pub(super) fn identity_record(identity: &Identity) -> IdentityRecord {
         values: enrolled.template.values().iter().flat_map(|value| value.to_le_bytes()).collect(),
         face: enrolled.face.as_ref().map(face_values).unwrap_or_default(),
         created_micros: micros(enrolled.created),
+        quality: enrolled.face.as_ref().and_then(|face| face.quality.as_ref()).map(quality_values).unwrap_or_default(),
     });
     let metadata = identity.details.metadata.iter().map(|(key, value)| (key.clone(), value_record(value)));
     let pack_id = identity.templates.first().map_or("", |enrolled| enrolled.template.pack_id().as_str());
@@ -261,7 +267,7 @@ fn enrolled_template(record: &TemplateRecord, pack_id: &PackId, dimension: usize
     Ok(EnrolledTemplate {
         id: TemplateId::parse(&record.id)?,
         template: Template::from_unit_vector(&values, pack_id.clone())?,
-        face: face(&record.face),
+        face: face(&record.face, quality(&record.quality)),
         created: time(record.created_micros),
     })
 }
@@ -273,13 +279,30 @@ fn face_values(face: &Face) -> Vec<f32> {
     values
 }
 
-fn face(values: &[f32]) -> Option<Face> {
+fn face(values: &[f32], quality: Option<FaceQuality>) -> Option<Face> {
     let (&[x_min_px, y_min_px, x_max_px, y_max_px, detection_score], points) = values.split_first_chunk::<5>()?;
     let mut landmarks = Landmarks::default();
     for (point, [x_px, y_px]) in landmarks.iter_mut().zip(points.as_chunks::<2>().0) {
         *point = Point { x_px: *x_px, y_px: *y_px };
     }
-    Some(Face { rectangle: Rectangle { x_min_px, y_min_px, x_max_px, y_max_px }, detection_score, landmarks })
+    Some(Face { rectangle: Rectangle { x_min_px, y_min_px, x_max_px, y_max_px }, detection_score, landmarks, quality })
+}
+
+fn quality_values(quality: &FaceQuality) -> Vec<f32> {
+    let FaceQuality { face_side_px, sharpness, brightness, contrast, clipped_share, pose } = *quality;
+    let Pose { yaw_degrees, pitch_degrees, roll_degrees } = pose;
+    vec![face_side_px, sharpness, brightness, contrast, clipped_share, yaw_degrees, pitch_degrees, roll_degrees]
+}
+
+/// None of a record of before there were measures.
+fn quality(values: &[f32]) -> Option<FaceQuality> {
+    let &[face_side_px, sharpness, brightness, contrast, clipped_share, yaw_degrees, pitch_degrees, roll_degrees] =
+        values
+    else {
+        return None;
+    };
+    let pose = Pose { yaw_degrees, pitch_degrees, roll_degrees };
+    Some(FaceQuality { face_side_px, sharpness, brightness, contrast, clipped_share, pose })
 }
 
 pub(super) fn value_record(value: &MetadataValue) -> ValueRecord {
@@ -321,7 +344,15 @@ mod tests {
     fn somebody() -> Identity {
         let pack_id = PackId::from_digits("0a".repeat(16));
         let template = Template::from_vector(&[3.0, 4.0, 0.0], pack_id).expect("a template");
-        let face = Face { rectangle: Rectangle::default(), detection_score: 0.7, landmarks: Landmarks::default() };
+        let pose = Pose { yaw_degrees: 6.0, pitch_degrees: -7.0, roll_degrees: 8.0 };
+        let quality =
+            FaceQuality { face_side_px: 1.0, sharpness: 0.2, brightness: 0.3, contrast: 0.4, clipped_share: 0.5, pose };
+        let face = Face {
+            rectangle: Rectangle::default(),
+            detection_score: 0.7,
+            landmarks: Landmarks::default(),
+            quality: Some(quality),
+        };
         let created = time(1_700_000_000_123_456);
         let metadata = [
             ("a", MetadataValue::Text("x".into())),
@@ -372,6 +403,15 @@ mod tests {
         let sealed = seal_identity(b"key", &identity);
         let back = unseal_identity(b"key", identity.id.clone(), &sealed, 3).expect("whole");
         assert!(back == identity);
+    }
+
+    #[test]
+    fn record_of_before_there_were_measures_is_read_without() {
+        let values = [0.6f32, 0.8].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let before = TemplateRecord { id: "1".into(), values, face: vec![0.5; 15], ..Default::default() };
+        let pack_id = PackId::from_digits("0a".repeat(16));
+        let read = enrolled_template(&before, &pack_id, 2).expect("whole");
+        assert!(read.face.is_some_and(|face| face.quality.is_none()));
     }
 
     #[test]

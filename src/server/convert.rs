@@ -7,6 +7,8 @@ use prost_types::Timestamp;
 use crate::biometrics::decision::{Identification, Verification};
 use crate::biometrics::face::{self, FaceSelection, Point, Rectangle};
 use crate::biometrics::ids::PackId;
+use crate::biometrics::pose::Pose;
+use crate::biometrics::quality::FaceQuality;
 use crate::biometrics::score::{self, ErrorRate, Threshold, ThresholdSource};
 use crate::biometrics::template::Template;
 use crate::contract as proto;
@@ -113,6 +115,23 @@ pub(super) fn face_reply(face: &face::Face) -> proto::Face {
         detection_score: face.detection_score,
         landmarks: face.landmarks.iter().map(landmark).collect(),
         eye_distance_px: face.eye_distance_px(),
+        quality: face.quality.map(|quality| quality_reply(&quality, face)),
+    }
+}
+
+fn quality_reply(quality: &FaceQuality, face: &face::Face) -> proto::FaceQuality {
+    let FaceQuality { face_side_px, sharpness, brightness, contrast, clipped_share, pose } = *quality;
+    let Pose { yaw_degrees, pitch_degrees, roll_degrees } = pose;
+    proto::FaceQuality {
+        face_side_px,
+        sharpness,
+        brightness,
+        contrast,
+        clipped_share,
+        yaw_degrees,
+        pitch_degrees,
+        roll_degrees,
+        weight: quality.weight(face),
     }
 }
 

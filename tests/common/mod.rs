@@ -316,6 +316,13 @@ pub fn lfw_photo(shared: &Path, person: &str, number: usize) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
 }
 
+/// A picture as a PNG file.
+pub fn png(picture: &image::RgbImage) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png).expect("encode a picture");
+    bytes.into_inner()
+}
+
 /// Unit vectors that are nearly orthogonal, like templates of different people: one a seed.
 pub fn direction(dimension: usize, seed: u64) -> Vec<f32> {
     let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

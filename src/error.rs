@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::biometrics::face::NotChosen;
 use crate::biometrics::ids::PackId;
+use crate::biometrics::quality::Shortfall;
 use crate::decode::PhotoError;
 
 /// What went wrong.
@@ -26,7 +27,7 @@ pub enum Error {
     AtField {
         /// Path of the field.
         field: String,
-        /// [`Error::Photo`] or [`Error::Face`].
+        /// [`Error::Photo`], [`Error::Face`] or [`Error::QualityTooLow`].
         source: Box<Error>,
     },
     /// A photo could not be decoded within the limits.
@@ -35,6 +36,9 @@ pub enum Error {
     /// No face of a photo could be chosen.
     #[error(transparent)]
     Face(#[from] NotChosen),
+    /// A photo falls short of what its gallery asks for.
+    #[error("{}", .0.iter().map(Shortfall::to_string).collect::<Vec<_>>().join("; "))]
+    QualityTooLow(Vec<Shortfall>),
     /// A thing that a request names does not exist.
     #[error("{0} not found")]
     NotFound(Entity),
@@ -136,7 +140,7 @@ impl Error {
         match self {
             Error::BadField { field, expected } => Error::BadField { field: format!("{part}.{field}"), expected },
             Error::AtField { field, source } => Error::AtField { field: format!("{part}.{field}"), source },
-            error @ (Error::Photo(_) | Error::Face(_)) => {
+            error @ (Error::Photo(_) | Error::Face(_) | Error::QualityTooLow(_)) => {
                 Error::AtField { field: part.to_owned(), source: Box::new(error) }
             }
             error => error,
@@ -148,6 +152,15 @@ impl Error {
         Error::Internal(cause.into())
     }
 
+    /// Returns what a photo falls short of; nothing of other errors.
+    pub fn shortfalls(&self) -> &[Shortfall] {
+        match self {
+            Error::QualityTooLow(shortfalls) => shortfalls,
+            Error::AtField { source, .. } => source.shortfalls(),
+            _ => &[],
+        }
+    }
+
     /// Returns the stable reason that clients may branch on. Documented in the README; never renamed.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -157,6 +170,7 @@ impl Error {
             Error::Photo(error) => error.reason(),
             Error::Face(NotChosen::NoFace) => "NO_FACE",
             Error::Face(NotChosen::SeveralFaces { .. }) => "SEVERAL_FACES",
+            Error::QualityTooLow(_) => "QUALITY_TOO_LOW",
             Error::NotFound(Entity::Gallery) => "GALLERY_NOT_FOUND",
             Error::NotFound(Entity::Identity) => "IDENTITY_NOT_FOUND",
             Error::NotFound(Entity::Template) => "TEMPLATE_NOT_FOUND",

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use facematch::biometrics::decision::AmbiguityMargin;
 use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use facematch::biometrics::template::Template;
 use facematch::gallery::{
@@ -20,12 +19,7 @@ fn gallery() -> GalleryId {
 /// A store with a gallery of some people, closed.
 async fn write_store(folder: &Path) {
     let galleries = Galleries::open(folder).expect("open");
-    let settings = GallerySettings {
-        display_name: String::new(),
-        search_policy: SearchPolicy::Exact,
-        ambiguity_margin: AmbiguityMargin::DEFAULT,
-        identification: None,
-    };
+    let settings = GallerySettings { search_policy: SearchPolicy::Exact, ..Default::default() };
     let pack_id = PackId::parse(&"0a".repeat(16)).expect("an id");
     galleries.create_gallery(gallery(), settings, pack_id.clone(), 128).await.expect("create");
     let people = Synthetic::new(1, 128);

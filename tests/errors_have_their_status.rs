@@ -6,19 +6,12 @@ use common::Running;
 use facematch::contract::verify_side::Side;
 use facematch::contract::{self as proto};
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
-
-/// The field that a status names.
-fn field(status: &Status) -> String {
-    let violations = status.get_details_bad_request().map(|request| request.field_violations).unwrap_or_default();
-    violations.into_iter().map(|violation| violation.field).collect::<Vec<_>>().join(",")
-}
 
 #[track_caller]
 fn assert_status<T>(result: Result<T, Status>, code: Code, reason: &str, at: &str) {
     let Err(status) = result else { panic!("accepted, where {reason} was expected") };
     assert_eq!((status.code(), common::reason(&status).as_str()), (code, reason), "{status}");
-    assert_eq!(field(&status), at, "{status}");
+    assert_eq!(common::fields(&status), at, "{status}");
 }
 
 async fn verify(running: &Running, a: Option<Side>, b: Option<Side>) -> Result<(), Status> {

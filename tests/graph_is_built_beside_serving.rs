@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use facematch::biometrics::decision::AmbiguityMargin;
 use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use facematch::biometrics::template::Template;
 use facematch::gallery::{
@@ -31,12 +30,7 @@ fn template(number: u64, of: u64) -> Template {
 }
 
 async fn create(galleries: &Galleries, gallery: &str) {
-    let settings = GallerySettings {
-        display_name: String::new(),
-        search_policy: SearchPolicy::Exact,
-        ambiguity_margin: AmbiguityMargin::DEFAULT,
-        identification: None,
-    };
+    let settings = GallerySettings { search_policy: SearchPolicy::Exact, ..Default::default() };
     galleries.create_gallery(id(gallery), settings, pack(), DIMENSION).await.expect("create");
 }
 

@@ -55,6 +55,12 @@ impl AmbiguityMargin {
     }
 }
 
+impl Default for AmbiguityMargin {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 impl Identification {
     /// Decides a search from the scores of distinct identities, best first.
     pub fn decide(ranked: &[Score], threshold: Threshold, margin: AmbiguityMargin) -> Self {

@@ -45,6 +45,10 @@ pub(super) struct Arguments {
 const PHOTO_EXTENSIONS: [&str; 12] =
     ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif"];
 
+/// Reasons that are one photo's, besides those of unusable photos: the next may do better.
+const PHOTO_FAULTS: [&str; 6] =
+    ["NO_FACE", "SEVERAL_FACES", "QUALITY_TOO_LOW", "TOO_MANY_TEMPLATES", "INTERNAL", "RECORD_DAMAGED"];
+
 /// As long as an id may be.
 const TEMPLATE_ID_BYTES_MAX: usize = 128;
 
@@ -148,8 +152,7 @@ async fn enroll(
         }
         let reason = remote::reason(&status).unwrap_or_else(|| format!("{:?}", status.code()));
         let is_photos_fault = reason.starts_with("PHOTO_")
-            || ["NO_FACE", "SEVERAL_FACES", "TOO_MANY_TEMPLATES", "INTERNAL", "RECORD_DAMAGED"]
-                .contains(&reason.as_str())
+            || PHOTO_FAULTS.contains(&reason.as_str())
             || status.code() == Code::OutOfRange; // larger than a message may be
         if !is_photos_fault {
             return Err(remote::failed(status).context(format!("stopped at {}", photo.path.display())));

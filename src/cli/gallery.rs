@@ -1,10 +1,11 @@
 //! `gallery`: make, show, change and delete galleries. What reads or writes files is in `gallery_file`.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use prost_types::FieldMask;
 use tonic::transport::Channel;
 
 use super::output::Output;
+use super::settings::{self, Settings};
 use super::{Answer, gallery_file, remote};
 use crate::config::Config;
 use crate::contract as proto;
@@ -42,6 +43,9 @@ enum Action {
         /// Take the gallery's own threshold away: the pack's applies again
         #[arg(long, conflicts_with = "threshold")]
         no_threshold: bool,
+        /// Set fields of the contract back to their defaults, such as quality_gate
+        #[arg(long, value_name = "FIELD,…", value_delimiter = ',')]
+        reset: Vec<String>,
     },
     /// Delete a gallery. With --json: DeleteGalleryResponse
     Delete {
@@ -63,62 +67,6 @@ enum Action {
     Synthesize(gallery_file::Synthesize),
 }
 
-#[derive(Args)]
-struct Settings {
-    /// Free text
-    #[arg(long, value_name = "TEXT")]
-    display_name: Option<String>,
-    /// How it is searched [default of a new gallery: auto]
-    #[arg(long, value_enum)]
-    policy: Option<Policy>,
-    /// How far a match must be above a runner-up who matches too: a difference of cosines from 0 to 1; of a
-    /// new gallery 0.05
-    #[arg(long, value_name = "COSINE")]
-    margin: Option<f32>,
-    /// Its own identification threshold: a cosine from -1 to 1
-    #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
-    threshold: Option<f32>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Policy {
-    /// Exactly up to four million templates, by graph beyond
-    Auto,
-    /// Score every template: nobody is missed
-    Exact,
-    /// Let an HNSW graph propose candidates, where it is measured to miss few enough
-    Graph,
-}
-
-impl Settings {
-    fn gallery(self, gallery_id: String) -> proto::Gallery {
-        let policy = self.policy.map_or(proto::SearchPolicy::Unspecified, |policy| match policy {
-            Policy::Auto => proto::SearchPolicy::Auto,
-            Policy::Exact => proto::SearchPolicy::Exact,
-            Policy::Graph => proto::SearchPolicy::Graph,
-        });
-        proto::Gallery {
-            gallery_id,
-            display_name: self.display_name.unwrap_or_default(),
-            search_policy: policy.into(),
-            ambiguity_margin: self.margin,
-            identification_cosine: self.threshold,
-            ..Default::default()
-        }
-    }
-
-    /// Names the fields that are stated.
-    fn mask(&self) -> Vec<&'static str> {
-        let stated = [
-            (self.display_name.is_some(), "display_name"),
-            (self.policy.is_some(), "search_policy"),
-            (self.margin.is_some(), "ambiguity_margin"),
-            (self.threshold.is_some(), "identification_cosine"),
-        ];
-        stated.into_iter().filter_map(|(is_stated, field)| is_stated.then_some(field)).collect()
-    }
-}
-
 pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
     if let Action::Synthesize(arguments) = &arguments.action {
         return gallery_file::synthesize(output, arguments);
@@ -133,7 +81,7 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         Action::Compact => return gallery_file::compact(client, output).await,
         Action::Synthesize(_) => {}
         Action::Create { gallery, settings } => {
-            let request = proto::CreateGalleryRequest { gallery: Some(settings.gallery(gallery)) };
+            let request = proto::CreateGalleryRequest { gallery: Some(settings.gallery(gallery)?) };
             let reply = client.create_gallery(request).await.map_err(remote::failed)?.into_inner();
             output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
         }
@@ -143,15 +91,19 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
             output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
         }
         Action::List => list(&mut client, output).await?,
-        Action::Update { gallery, settings, no_threshold } => {
+        Action::Update { gallery, settings, no_threshold, reset } => {
             let mut paths = settings.mask();
+            if let Some(both) = reset.iter().find(|field| paths.contains(field)) {
+                anyhow::bail!("{both} is both stated and reset");
+            }
+            paths.extend(reset);
             if no_threshold {
-                paths.push("identification_cosine");
+                paths.push("identification_cosine".to_owned());
             }
             anyhow::ensure!(!paths.is_empty(), "state what to change; see `facematch gallery update --help`");
             let request = proto::UpdateGalleryRequest {
-                gallery: Some(settings.gallery(gallery)),
-                update_mask: Some(FieldMask { paths: paths.into_iter().map(str::to_owned).collect() }),
+                gallery: Some(settings.gallery(gallery)?),
+                update_mask: Some(FieldMask { paths }),
             };
             let reply = client.update_gallery(request).await.map_err(remote::failed)?.into_inner();
             output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
@@ -181,19 +133,12 @@ async fn list(client: &mut GalleryServiceClient<Channel>, output: &Output) -> an
 }
 
 fn text(gallery: &proto::Gallery) -> String {
-    let policy = match gallery.search_policy() {
-        proto::SearchPolicy::Exact => "exact",
-        proto::SearchPolicy::Graph => "graph",
-        _ => "auto",
-    };
-    let threshold =
-        gallery.identification_cosine.map_or_else(|| "the pack's".to_owned(), |cosine| format!("{cosine:.4}"));
     let mut text = format!(
-        "{}  {} identities, {} templates, {policy} search, threshold {threshold}, margin {:.4}",
+        "{}  {} identities, {} templates, {}",
         gallery.gallery_id,
         gallery.identity_count,
         gallery.template_count,
-        gallery.ambiguity_margin.unwrap_or_default(),
+        settings::text(gallery),
     );
     if let Some(progress) = gallery.graph_build_progress {
         text.push_str(&format!(", graph {:.0} % built", progress * 100.0));

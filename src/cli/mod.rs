@@ -12,6 +12,7 @@ mod local;
 mod output;
 mod remote;
 mod serve;
+mod settings;
 mod verify;
 
 use std::collections::BTreeMap;

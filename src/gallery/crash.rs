@@ -32,7 +32,6 @@ mod tests {
     use std::time::SystemTime;
 
     use super::STEPS;
-    use crate::biometrics::decision::AmbiguityMargin;
     use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
     use crate::biometrics::template::Template;
     use crate::error::Error;
@@ -102,12 +101,7 @@ mod tests {
     }
 
     async fn create(galleries: &Galleries, id: GalleryId, search_policy: SearchPolicy) {
-        let settings = GallerySettings {
-            display_name: String::new(),
-            search_policy,
-            ambiguity_margin: AmbiguityMargin::DEFAULT,
-            identification: None,
-        };
+        let settings = GallerySettings { search_policy, ..Default::default() };
         galleries.create_gallery(id, settings, pack(), DIMENSION).await.expect("create a gallery");
     }
 

@@ -18,6 +18,7 @@ use super::types::{
 use super::writer::{Change, Writer};
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+use crate::biometrics::quality::QualityGate;
 use crate::biometrics::score::Threshold;
 use crate::error::{Entity, Error};
 
@@ -41,6 +42,8 @@ pub struct GalleryChange {
     pub ambiguity_margin: Option<AmbiguityMargin>,
     /// Its own identification threshold; `Some(None)` takes it away.
     pub identification: Option<Option<Threshold>>,
+    /// What it asks of the photos it enrols.
+    pub quality_gate: Option<QualityGate>,
 }
 
 /// Which details of an identity to change; `None` leaves one as it is.
@@ -158,11 +161,7 @@ impl Galleries {
     pub async fn update_gallery(&self, id: GalleryId, wanted: GalleryChange) -> Result<Gallery, Error> {
         let change = move |change: &mut Change<'_>| {
             let mut stored = find_gallery(change.store, &id)?;
-            let settings = &mut stored.gallery.settings;
-            set(&mut settings.display_name, wanted.display_name);
-            set(&mut settings.search_policy, wanted.search_policy);
-            set(&mut settings.ambiguity_margin, wanted.ambiguity_margin);
-            set(&mut settings.identification, wanted.identification);
+            wanted.apply_to(&mut stored.gallery.settings);
             stored.gallery.updated = now();
             set_gallery(change, stored)
         };
@@ -290,6 +289,17 @@ impl Galleries {
     /// *Errors*: [`Error::NotFound`]; [`Error::PackMismatch`].
     pub fn search(&self, gallery: &GalleryId, search: Search) -> Result<SearchOutcome, Error> {
         self.indexes.search(gallery, search)
+    }
+}
+
+impl GalleryChange {
+    /// Changes what is stated.
+    pub fn apply_to(self, settings: &mut GallerySettings) {
+        set(&mut settings.display_name, self.display_name);
+        set(&mut settings.search_policy, self.search_policy);
+        set(&mut settings.ambiguity_margin, self.ambiguity_margin);
+        set(&mut settings.identification, self.identification);
+        set(&mut settings.quality_gate, self.quality_gate);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::face::{Face, Landmarks, Point, Rectangle};
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::pose::Pose;
-use crate::biometrics::quality::FaceQuality;
+use crate::biometrics::quality::{FaceQuality, QualityGate};
 use crate::biometrics::score::Threshold;
 use crate::biometrics::template::Template;
 use crate::error::Error;
@@ -49,6 +49,9 @@ pub(super) struct GalleryRecord {
     /// Before `graph`: the policy chooses by itself.
     #[prost(bool, tag = "10")]
     auto: bool,
+    /// Limits by name, as `biometrics/quality.rs` has them.
+    #[prost(btree_map = "string, float", tag = "11")]
+    quality_gate: BTreeMap<String, f32>,
 }
 
 /// How far an import has come.
@@ -168,7 +171,8 @@ fn checksum(key: &[u8], body: &[u8]) -> u32 {
 }
 
 pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
-    let GallerySettings { display_name, search_policy, ambiguity_margin, identification } = &gallery.settings;
+    let GallerySettings { display_name, search_policy, ambiguity_margin, identification, quality_gate } =
+        &gallery.settings;
     GalleryRecord {
         number,
         display_name: display_name.clone(),
@@ -180,6 +184,7 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         dimension: u32::try_from(gallery.dimension).unwrap_or(u32::MAX),
         created_micros: micros(gallery.created),
         updated_micros: micros(gallery.updated),
+        quality_gate: quality_gate.stated().map(|(limit, value)| (limit.name.to_owned(), value)).collect(),
     }
 }
 
@@ -196,6 +201,7 @@ pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, 
             },
             ambiguity_margin: AmbiguityMargin::new("ambiguity_margin", record.ambiguity_margin)?,
             identification: record.identification_cosine.map(cosine).transpose()?,
+            quality_gate: QualityGate::named(record.quality_gate.iter().map(|(name, value)| (name.as_str(), *value)))?,
         };
         Ok(Gallery {
             id,
@@ -423,6 +429,7 @@ mod tests {
                 search_policy: SearchPolicy::Graph,
                 ambiguity_margin: AmbiguityMargin::new("m", 0.1).expect("a margin"),
                 identification: Some(Threshold::from_cosine("t", 0.4).expect("a threshold")),
+                quality_gate: QualityGate::named([("sharpness_min", 0.3), ("yaw_degrees_max", 30.0)]).expect("a gate"),
             },
             pack_id: PackId::from_digits("0a".repeat(16)),
             dimension: 512,
@@ -433,5 +440,13 @@ mod tests {
         let record: GalleryRecord = unseal(b"k", &sealed).expect("whole");
         assert_eq!(record.number, 7);
         assert_eq!(super::gallery(gallery.id.clone(), &record).expect("whole"), gallery);
+    }
+
+    #[test]
+    fn gallery_record_of_before_there_were_policies_has_their_defaults() {
+        let before = GalleryRecord { pack_id: "0a".repeat(16), dimension: 4, auto: true, ..Default::default() };
+        let read = super::gallery(GalleryId::parse("staff").expect("an id"), &before).expect("whole");
+        let ambiguity_margin = AmbiguityMargin::new("m", 0.0).expect("a margin");
+        assert_eq!(read.settings, GallerySettings { ambiguity_margin, ..Default::default() });
     }
 }

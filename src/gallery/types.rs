@@ -8,6 +8,7 @@ use super::ranking::Ranked;
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::face::Face;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+use crate::biometrics::quality::QualityGate;
 use crate::biometrics::score::Threshold;
 use crate::biometrics::template::Template;
 use crate::error::Error;
@@ -25,7 +26,7 @@ pub enum SearchPolicy {
 }
 
 /// A gallery's settings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct GallerySettings {
     /// Free text.
     pub display_name: String,
@@ -35,6 +36,8 @@ pub struct GallerySettings {
     pub ambiguity_margin: AmbiguityMargin,
     /// Its own identification threshold; `None` is the pack's.
     pub identification: Option<Threshold>,
+    /// What it asks of the photos it enrols.
+    pub quality_gate: QualityGate,
 }
 
 /// A gallery.
@@ -57,12 +60,7 @@ pub struct Gallery {
 impl Gallery {
     /// Makes one that nobody has stated settings of.
     pub(super) fn with_defaults(id: GalleryId, pack_id: PackId, dimension: usize, time: SystemTime) -> Self {
-        let settings = GallerySettings {
-            display_name: String::new(),
-            search_policy: SearchPolicy::default(),
-            ambiguity_margin: AmbiguityMargin::DEFAULT,
-            identification: None,
-        };
+        let settings = GallerySettings::default();
         Self { id, settings, pack_id, dimension, created: time, updated: time }
     }
 }

@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::enrollment::person_details;
 use crate::biometrics::face::{Face, FaceSelection, NotChosen};
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
+use crate::biometrics::quality::Shortfall;
 use crate::biometrics::template::Template;
 use crate::contract as proto;
 use crate::error::{Entity, Error};
@@ -191,7 +192,14 @@ impl Acquiring<'_> {
                 };
                 let choice = Some(convert::face_choice_reply(&acquired, selection));
                 Ok(match acquired.chosen.map(|chosen| chosen.into_iter().next()) {
-                    Ok(Some((index, template))) => Ok((template, acquired.detected.faces.get(index).cloned(), choice)),
+                    Ok(Some((index, template))) => {
+                        let face = acquired.detected.faces.get(index).cloned();
+                        let gate = &self.target.settings.quality_gate;
+                        match face.as_ref().map(|face| gate.shortfalls(face)).unwrap_or_default() {
+                            short if short.is_empty() => Ok((template, face, choice)),
+                            short => Err((Error::QualityTooLow(short).at(part), choice)),
+                        }
+                    }
                     Ok(None) => Err((Error::Face(NotChosen::NoFace).at(part), choice)),
                     Err(reason) => Err((Error::Face(reason).at(part), choice)),
                 })
@@ -217,9 +225,22 @@ fn result_reply(outcome: Outcome, enrolled: &Enrolled) -> proto::SampleResult {
             proto::SampleResult { outcome: template(&template_id), already_enrolled: true, face_choice: None }
         }
         Outcome::Failed { error, choice } => {
-            let failure = proto::SampleFailure { reason: error.reason().to_owned(), message: error.to_string() };
-            let outcome = Some(Reply::Failure(failure));
+            let outcome = Some(Reply::Failure(failure_reply(&error)));
             proto::SampleResult { outcome, already_enrolled: false, face_choice: choice }
         }
+    }
+}
+
+fn failure_reply(error: &Error) -> proto::SampleFailure {
+    let shortfall = |short: &Shortfall| proto::QualityShortfall {
+        measure: short.measure.to_owned(),
+        value: short.value,
+        limit_name: short.limit_name.to_owned(),
+        limit: short.limit,
+    };
+    proto::SampleFailure {
+        reason: error.reason().to_owned(),
+        message: error.to_string(),
+        shortfalls: error.shortfalls().iter().map(shortfall).collect(),
     }
 }

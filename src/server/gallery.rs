@@ -5,15 +5,14 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::engine::Engine;
+use super::settings;
 use super::status::status;
 use super::{convert, transfer};
-use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::ids::GalleryId;
 use crate::biometrics::interval::wilson;
-use crate::biometrics::score::Threshold;
 use crate::contract as proto;
 use crate::error::Error;
-use crate::gallery::{Gallery, GalleryChange, GallerySettings, GalleryStatus, GraphRecall, check_display_name};
+use crate::gallery::{Gallery, GalleryStatus, GraphRecall};
 
 pub(super) struct GalleryServer(pub Arc<Engine>);
 
@@ -100,13 +99,7 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
 async fn create(engine: &Engine, request: proto::CreateGalleryRequest) -> Result<proto::Gallery, Error> {
     let stated = request.gallery.ok_or_else(|| Error::bad_field("gallery", "present"))?;
     let id = GalleryId::parse(&stated.gallery_id).map_err(|error| error.at("gallery"))?;
-    check_display_name("gallery.display_name", &stated.display_name)?;
-    let settings = GallerySettings {
-        search_policy: convert::search_policy(stated.search_policy)?,
-        ambiguity_margin: ambiguity_margin(stated.ambiguity_margin)?,
-        identification: identification(stated.identification_cosine)?,
-        display_name: stated.display_name,
-    };
+    let settings = settings::settings(&stated)?;
     let pack = &engine.pack;
     let created = engine.galleries.create_gallery(id, settings, pack.id.clone(), pack.recognizer.dimension).await?;
     let (gallery, status) = engine.galleries.gallery(&created.id)?;
@@ -128,47 +121,16 @@ fn list(engine: &Engine, request: &proto::ListGalleriesRequest) -> Result<proto:
 async fn update(engine: &Engine, request: proto::UpdateGalleryRequest) -> Result<proto::Gallery, Error> {
     let stated = request.gallery.ok_or_else(|| Error::bad_field("gallery", "present"))?;
     let id = GalleryId::parse(&stated.gallery_id).map_err(|error| error.at("gallery"))?;
-    let mask = request.update_mask.unwrap_or_default();
-    if mask.paths.is_empty() {
-        return Err(Error::bad_field("update_mask", "the fields to change"));
-    }
-    let mut change = GalleryChange::default();
-    for path in mask.paths {
-        match path.as_str() {
-            "display_name" => {
-                check_display_name("gallery.display_name", &stated.display_name)?;
-                change.display_name = Some(stated.display_name.clone());
-            }
-            "search_policy" => change.search_policy = Some(convert::search_policy(stated.search_policy)?),
-            "ambiguity_margin" => change.ambiguity_margin = Some(ambiguity_margin(stated.ambiguity_margin)?),
-            "identification_cosine" => change.identification = Some(identification(stated.identification_cosine)?),
-            _ => {
-                let fields = "any of display_name, search_policy, ambiguity_margin, identification_cosine";
-                return Err(Error::bad_field("update_mask", fields));
-            }
-        }
-    }
+    let change = settings::change(&stated, &request.update_mask.unwrap_or_default().paths)?;
     engine.galleries.update_gallery(id.clone(), change).await?;
     let (gallery, standing) = engine.galleries.gallery(&id)?;
     Ok(reply(&gallery, standing))
-}
-
-fn ambiguity_margin(stated: Option<f32>) -> Result<AmbiguityMargin, Error> {
-    stated.map_or(Ok(AmbiguityMargin::DEFAULT), |margin| AmbiguityMargin::new("gallery.ambiguity_margin", margin))
-}
-
-fn identification(stated: Option<f32>) -> Result<Option<Threshold>, Error> {
-    stated.map(|cosine| Threshold::from_cosine("gallery.identification_cosine", cosine)).transpose()
 }
 
 fn reply(gallery: &Gallery, status: GalleryStatus) -> proto::Gallery {
     let GalleryStatus { counts, path, build_progress, recall } = status;
     proto::Gallery {
         gallery_id: gallery.id.as_str().to_owned(),
-        display_name: gallery.settings.display_name.clone(),
-        search_policy: convert::search_policy_reply(gallery.settings.search_policy),
-        ambiguity_margin: Some(gallery.settings.ambiguity_margin.cosine_difference()),
-        identification_cosine: gallery.settings.identification.map(Threshold::cosine),
         pack_id: gallery.pack_id.as_str().to_owned(),
         identity_count: counts.identities,
         template_count: counts.templates,
@@ -178,6 +140,7 @@ fn reply(gallery: &Gallery, status: GalleryStatus) -> proto::Gallery {
         search_path: convert::search_path_reply(path),
         graph_build_progress: build_progress,
         graph_recall: recall.map(recall_reply),
+        ..settings::reply(&gallery.settings)
     }
 }
 

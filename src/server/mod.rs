@@ -9,6 +9,7 @@ mod face;
 mod gallery;
 mod identify;
 mod layers;
+mod settings;
 mod status;
 mod transfer;
 
@@ -26,6 +27,7 @@ pub use self::codec::{CheckedCodec, CheckedDecoder};
 pub(crate) use self::convert::{detect_reply, face_choice_reply, verify_reply};
 use self::engine::Engine;
 use self::layers::CallLayer;
+pub(crate) use self::settings::{quality_gate, quality_gate_reply};
 use crate::config::{Config, ConfigError};
 use crate::contract::enrollment_service_server::EnrollmentServiceServer;
 use crate::contract::face_service_server::FaceServiceServer;

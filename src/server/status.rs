@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::biometrics::quality::Shortfall;
 use crate::error::Error;
 
 /// `google.rpc.ErrorInfo.domain` of every error.
@@ -37,7 +38,8 @@ fn code(error: &Error) -> Code {
         | Error::AtField { .. }
         | Error::Photo(_)
         | Error::Face(_)
-        | Error::GalleryFile(_) => Code::InvalidArgument,
+        | Error::GalleryFile(_)
+        | Error::QualityTooLow(_) => Code::InvalidArgument,
         Error::NotFound(_) => Code::NotFound,
         Error::AlreadyExists(_) => Code::AlreadyExists,
         Error::PackMismatch { .. }
@@ -62,8 +64,13 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::NoCalibrationCurve { comparisons_needed } => {
             [("comparisons_needed".into(), comparisons_needed.to_string())].into()
         }
-        _ => HashMap::new(),
+        // Each measure with its value, each limit with its own.
+        error => error.shortfalls().iter().flat_map(shortfall_entries).collect(),
     }
+}
+
+fn shortfall_entries(short: &Shortfall) -> [(String, String); 2] {
+    [(short.measure.into(), short.value.to_string()), (short.limit_name.into(), short.limit.to_string())]
 }
 
 fn violation(error: &Error) -> Option<(String, String)> {

@@ -153,20 +153,36 @@ impl Running {
     /// Makes a gallery with default settings.
     pub async fn create_gallery(&self, gallery_id: &str) -> proto::Gallery {
         let gallery = proto::Gallery { gallery_id: gallery_id.to_owned(), ..Default::default() };
+        self.create_gallery_with(gallery).await.expect("create a gallery")
+    }
+
+    /// Makes a gallery with the settings stated.
+    pub async fn create_gallery_with(&self, gallery: proto::Gallery) -> Result<proto::Gallery, Status> {
         let request = proto::CreateGalleryRequest { gallery: Some(gallery) };
-        let reply = self.galleries().create_gallery(request).await.expect("create a gallery").into_inner();
+        let reply = self.galleries().create_gallery(request).await?.into_inner();
+        Ok(reply.gallery.expect("the gallery"))
+    }
+
+    /// Changes the settings of a gallery that a mask names.
+    pub async fn update_gallery(&self, gallery: proto::Gallery, mask: &[&str]) -> Result<proto::Gallery, Status> {
+        let paths = mask.iter().map(|field| (*field).to_owned()).collect();
+        let update_mask = Some(prost_types::FieldMask { paths });
+        let request = proto::UpdateGalleryRequest { gallery: Some(gallery), update_mask };
+        let reply = self.galleries().update_gallery(request).await?.into_inner();
+        Ok(reply.gallery.expect("the gallery"))
+    }
+
+    /// A gallery as it is now.
+    pub async fn gallery(&self, gallery_id: &str) -> proto::Gallery {
+        let request = proto::GetGalleryRequest { gallery_id: gallery_id.to_owned() };
+        let reply = self.galleries().get_gallery(request).await.expect("get a gallery").into_inner();
         reply.gallery.expect("the gallery")
     }
 
     /// Waits until a gallery's graph is in use.
     pub async fn wait_for_graph(&self, gallery_id: &str) {
         let started = std::time::Instant::now();
-        loop {
-            let request = proto::GetGalleryRequest { gallery_id: gallery_id.to_owned() };
-            let reply = self.galleries().get_gallery(request).await.expect("get a gallery").into_inner();
-            if reply.gallery.expect("the gallery").search_path() == proto::SearchPath::Graph {
-                return;
-            }
+        while self.gallery(gallery_id).await.search_path() != proto::SearchPath::Graph {
             assert!(started.elapsed() < std::time::Duration::from_secs(60), "the graph of {gallery_id} is in use");
         }
     }
@@ -216,7 +232,6 @@ pub mod people {
     use std::collections::BTreeMap;
     use std::time::SystemTime;
 
-    use facematch::biometrics::decision::AmbiguityMargin;
     use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
     use facematch::biometrics::template::Template;
     use facematch::gallery::{
@@ -261,12 +276,7 @@ pub mod people {
     }
 
     pub fn settings(search_policy: SearchPolicy) -> GallerySettings {
-        GallerySettings {
-            display_name: "People".to_owned(),
-            search_policy,
-            ambiguity_margin: AmbiguityMargin::DEFAULT,
-            identification: None,
-        }
+        GallerySettings { display_name: "People".to_owned(), search_policy, ..Default::default() }
     }
 
     pub async fn create(galleries: &Galleries, id: &str) {
@@ -308,6 +318,17 @@ pub mod people {
 /// The stable reason of a failed call.
 pub fn reason(status: &Status) -> String {
     status.get_details_error_info().expect("an ErrorInfo").reason
+}
+
+/// The fields that a failed call names.
+pub fn fields(status: &Status) -> String {
+    let violations = status.get_details_bad_request().map(|request| request.field_violations).unwrap_or_default();
+    violations.into_iter().map(|violation| violation.field).collect::<Vec<_>>().join(",")
+}
+
+/// The facts of a failed call.
+pub fn facts(status: &Status) -> std::collections::HashMap<String, String> {
+    status.get_details_error_info().expect("an ErrorInfo").metadata
 }
 
 /// A photo of LFW, by person and number.

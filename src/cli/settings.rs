@@ -1,0 +1,129 @@
+//! A gallery's settings as flags, and how they are told.
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+use crate::biometrics::quality::{LIMITS, QualityGate};
+use crate::contract as proto;
+use crate::server::{quality_gate, quality_gate_reply};
+
+/// The settings that are stated.
+#[derive(Args)]
+pub(super) struct Settings {
+    /// Free text
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// How it is searched [default of a new gallery: auto]
+    #[arg(long, value_enum)]
+    policy: Option<Policy>,
+    /// How far a match must be above a runner-up who matches too: a difference of cosines from 0 to 1; of a
+    /// new gallery 0.05
+    #[arg(long, value_name = "COSINE")]
+    margin: Option<f32>,
+    /// Its own identification threshold: a cosine from -1 to 1
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
+    threshold: Option<f32>,
+    /// What it asks of the photos it enrols, such as eye_distance_px_min=30,sharpness_min=0.15,yaw_degrees_max=35; all
+    /// limits at once. `facematch detect` prints what is measured
+    #[arg(long, value_name = "LIMIT=VALUE,…", value_delimiter = ',', long_help = gate_help())]
+    quality_gate: Vec<String>,
+}
+
+fn gate_help() -> String {
+    let names: Vec<&str> = LIMITS.iter().map(|limit| limit.name).collect();
+    format!(
+        "What it asks of the photos it enrols, such as eye_distance_px_min=30,sharpness_min=0.15; all limits at once.\n\
+         Limits: {}. `facematch detect` prints what is measured",
+        names.join(", ")
+    )
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Policy {
+    /// Exactly up to four million templates, by graph beyond
+    Auto,
+    /// Score every template: nobody is missed
+    Exact,
+    /// Let an HNSW graph propose candidates, where it is measured to miss few enough
+    Graph,
+}
+
+impl Settings {
+    /// The gallery that states them.
+    pub(super) fn gallery(&self, gallery_id: String) -> anyhow::Result<proto::Gallery> {
+        let policy = self.policy.map_or(proto::SearchPolicy::Unspecified, |policy| match policy {
+            Policy::Auto => proto::SearchPolicy::Auto,
+            Policy::Exact => proto::SearchPolicy::Exact,
+            Policy::Graph => proto::SearchPolicy::Graph,
+        });
+        Ok(proto::Gallery {
+            gallery_id,
+            display_name: self.display_name.clone().unwrap_or_default(),
+            search_policy: policy.into(),
+            ambiguity_margin: self.margin,
+            identification_cosine: self.threshold,
+            quality_gate: (!self.quality_gate.is_empty()).then(|| gate(&self.quality_gate)).transpose()?,
+            ..Default::default()
+        })
+    }
+
+    /// Names the fields that are stated.
+    pub(super) fn mask(&self) -> Vec<String> {
+        let stated = [
+            (self.display_name.is_some(), "display_name"),
+            (self.policy.is_some(), "search_policy"),
+            (self.margin.is_some(), "ambiguity_margin"),
+            (self.threshold.is_some(), "identification_cosine"),
+            (!self.quality_gate.is_empty(), "quality_gate"),
+        ];
+        stated.into_iter().filter(|(is_stated, _)| *is_stated).map(|(_, field)| field.to_owned()).collect()
+    }
+}
+
+fn gate(entries: &[String]) -> anyhow::Result<proto::QualityGate> {
+    let limits = entries.iter().map(|entry| {
+        let (name, value) = entry.split_once('=').with_context(|| format!("expected LIMIT=VALUE, found {entry:?}"))?;
+        Ok((name, value.parse().with_context(|| format!("{name} must be a number, found {value:?}"))?))
+    });
+    let limits: Vec<(&str, f32)> = limits.collect::<anyhow::Result<_>>().context("--quality-gate")?;
+    Ok(quality_gate_reply(&QualityGate::named(limits).context("--quality-gate")?))
+}
+
+/// The settings in words: those of searches always, those of enrolment where they are not the default.
+pub(super) fn text(gallery: &proto::Gallery) -> String {
+    let policy = match gallery.search_policy() {
+        proto::SearchPolicy::Exact => "exact",
+        proto::SearchPolicy::Graph => "graph",
+        _ => "auto",
+    };
+    let threshold =
+        gallery.identification_cosine.map_or_else(|| "the pack's".to_owned(), |cosine| format!("{cosine:.4}"));
+    let margin = gallery.ambiguity_margin.unwrap_or_default();
+    let mut text = format!("{policy} search, threshold {threshold}, margin {margin:.4}");
+    if let Some(gate) = &gallery.quality_gate {
+        text.push_str(&format!(", quality gate {}", gate_text(gate)));
+    }
+    text
+}
+
+fn gate_text(gate: &proto::QualityGate) -> String {
+    let gate = quality_gate(gate).unwrap_or_default(); // a server states no gate that it would refuse
+    let limits: Vec<String> = gate.stated().map(|(limit, value)| format!("{}={value}", limit.name)).collect();
+    limits.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gate_is_read_and_told_the_same() {
+        let entries = ["sharpness_min=0.15", "yaw_degrees_max=35"].map(str::to_owned);
+        let read = gate(&entries).expect("a gate");
+        assert_eq!((read.sharpness_min, read.yaw_degrees_max), (Some(0.15), Some(35.0)));
+        assert_eq!(gate_text(&read), entries.join(","));
+        for entry in ["sharpness_min", "sharpness_min=x", "sharpness_min=2", "sharpness=0.1"] {
+            assert!(gate(&[entry.to_owned()]).is_err(), "{entry}");
+        }
+    }
+}

@@ -16,7 +16,8 @@ pub struct Verified {
     pub threshold: AppliedThreshold,
 }
 
-/// Compares two sides, each one or more templates of one person: the best pair decides.
+/// Compares two sides, each one or more templates of one person: the best pair decides. A side that is an identity is
+/// what its gallery's fusion makes of it.
 ///
 /// *Errors*: [`Error::PackMismatch`]; [`Error::BadField`] for an FPIR; [`Error::NoCalibrationCurve`].
 pub fn verify(

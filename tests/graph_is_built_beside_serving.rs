@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use facematch::biometrics::fusion::Fusion;
 use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use facematch::biometrics::template::Template;
 use facematch::gallery::{
@@ -146,5 +147,29 @@ async fn build_is_cancelled_by_the_policy_the_deletion_and_the_end() {
     enroll(&galleries, "g", 1).await;
     set_policy(&galleries, SearchPolicy::Graph).await;
     until("the small graph is in use", || status(&galleries).path == SearchPath::Graph).await;
+    galleries.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn build_begins_anew_when_the_rows_are_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let galleries = filled(folder.path()).await;
+    set_policy(&galleries, SearchPolicy::Graph).await;
+    assert!(status(&galleries).build_progress.is_some());
+    let change = GalleryChange { fusion: Some(Fusion::Mean), ..Default::default() };
+    let started = Instant::now();
+    galleries.update_gallery(id("g"), change).await.expect("update");
+    println!("{:?} to make {:?} anew", started.elapsed(), status(&galleries).counts);
+    assert!(
+        status(&galleries).build_progress.is_some_and(|progress| progress < 0.5),
+        "of the old rows nothing is left"
+    );
+    until("the graph is in use", || status(&galleries).path == SearchPath::Graph).await;
+    let status = status(&galleries);
+    // A row an identity: as many probes as three times the rows, at most.
+    assert!(status.recall.is_some_and(|recall| recall.missed * 1_000 <= recall.probes), "{status:?}");
+    for number in 0..40 {
+        assert_eq!(best(&galleries, number), (Some(identity(number)), SearchPath::Graph));
+    }
     galleries.close();
 }

@@ -76,6 +76,12 @@ impl IdentityId {
 }
 
 impl TemplateId {
+    /// Stands for all templates of an identity together, where a gallery's fusion makes one of them: the empty text, which
+    /// names no template.
+    pub(crate) fn of_all() -> Self {
+        Self("".into())
+    }
+
     /// Checks a template id.
     ///
     /// *Errors*: [`Error::BadField`] where it is empty, too long or has a control character.

@@ -2,6 +2,7 @@
 
 pub mod decision;
 pub mod face;
+pub mod fusion;
 pub mod ids;
 pub mod interval;
 pub mod pose;

@@ -23,6 +23,9 @@ pub(super) struct Settings {
     /// Its own identification threshold: a cosine from -1 to 1
     #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
     threshold: Option<f32>,
+    /// How the templates of a person become one score [default of a new gallery: max]
+    #[arg(long, value_enum)]
+    fusion: Option<Fusion>,
     /// What it asks of the photos it enrols, such as eye_distance_px_min=30,sharpness_min=0.15,yaw_degrees_max=35; all
     /// limits at once. `facematch detect` prints what is measured
     #[arg(long, value_name = "LIMIT=VALUE,…", value_delimiter = ',', long_help = gate_help())]
@@ -48,6 +51,26 @@ enum Policy {
     Graph,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Fusion {
+    /// The best template's
+    Max,
+    /// That of the templates' mean
+    Mean,
+    /// That of their mean, good photos counting more
+    QualityWeightedMean,
+}
+
+impl From<Fusion> for proto::Fusion {
+    fn from(fusion: Fusion) -> Self {
+        match fusion {
+            Fusion::Max => proto::Fusion::Max,
+            Fusion::Mean => proto::Fusion::Mean,
+            Fusion::QualityWeightedMean => proto::Fusion::QualityWeightedMean,
+        }
+    }
+}
+
 impl Settings {
     /// The gallery that states them.
     pub(super) fn gallery(&self, gallery_id: String) -> anyhow::Result<proto::Gallery> {
@@ -63,6 +86,7 @@ impl Settings {
             ambiguity_margin: self.margin,
             identification_cosine: self.threshold,
             quality_gate: (!self.quality_gate.is_empty()).then(|| gate(&self.quality_gate)).transpose()?,
+            fusion: self.fusion.map_or(proto::Fusion::Unspecified, Into::into).into(),
             ..Default::default()
         })
     }
@@ -75,6 +99,7 @@ impl Settings {
             (self.margin.is_some(), "ambiguity_margin"),
             (self.threshold.is_some(), "identification_cosine"),
             (!self.quality_gate.is_empty(), "quality_gate"),
+            (self.fusion.is_some(), "fusion"),
         ];
         stated.into_iter().filter(|(is_stated, _)| *is_stated).map(|(_, field)| field.to_owned()).collect()
     }
@@ -100,6 +125,11 @@ pub(super) fn text(gallery: &proto::Gallery) -> String {
         gallery.identification_cosine.map_or_else(|| "the pack's".to_owned(), |cosine| format!("{cosine:.4}"));
     let margin = gallery.ambiguity_margin.unwrap_or_default();
     let mut text = format!("{policy} search, threshold {threshold}, margin {margin:.4}");
+    match gallery.fusion() {
+        proto::Fusion::Mean => text.push_str(", fusion mean"),
+        proto::Fusion::QualityWeightedMean => text.push_str(", fusion quality-weighted mean"),
+        proto::Fusion::Unspecified | proto::Fusion::Max => {}
+    }
     if let Some(gate) = &gallery.quality_gate {
         text.push_str(&format!(", quality gate {}", gate_text(gate)));
     }

@@ -17,6 +17,7 @@ use super::types::{
 };
 use super::writer::{Change, Writer};
 use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::fusion::Fusion;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::quality::QualityGate;
 use crate::biometrics::score::Threshold;
@@ -44,6 +45,8 @@ pub struct GalleryChange {
     pub identification: Option<Option<Threshold>>,
     /// What it asks of the photos it enrols.
     pub quality_gate: Option<QualityGate>,
+    /// How the templates of an identity become its score.
+    pub fusion: Option<Fusion>,
 }
 
 /// Which details of an identity to change; `None` leaves one as it is.
@@ -157,13 +160,20 @@ impl Galleries {
 
     /// Changes a gallery's settings.
     ///
-    /// *Errors*: [`Error::NotFound`].
+    /// *Errors*: [`Error::NotFound`]. *Cost*: of a new fusion rule, every identity is read and its rows are made anew, with
+    /// memory for both until then; writes wait for that, searches do not.
     pub async fn update_gallery(&self, id: GalleryId, wanted: GalleryChange) -> Result<Gallery, Error> {
         let change = move |change: &mut Change<'_>| {
             let mut stored = find_gallery(change.store, &id)?;
+            let fusion_before = stored.gallery.settings.fusion;
             wanted.apply_to(&mut stored.gallery.settings);
             stored.gallery.updated = now();
-            set_gallery(change, stored)
+            if stored.gallery.settings.fusion == fusion_before {
+                return set_gallery(change, stored);
+            }
+            // Of the store as it is now: what was written before is in it, what is written later follows as deltas.
+            let delta = Delta::GalleryRebuilt(Box::new(build_index(change.store, &stored)?));
+            write_gallery(change, stored, delta)
         };
         self.writer.run(change).await
     }
@@ -300,6 +310,7 @@ impl GalleryChange {
         set(&mut settings.ambiguity_margin, self.ambiguity_margin);
         set(&mut settings.identification, self.identification);
         set(&mut settings.quality_gate, self.quality_gate);
+        set(&mut settings.fusion, self.fusion);
     }
 }
 
@@ -370,9 +381,14 @@ fn enroll(change: &mut Change<'_>, gallery: &GalleryId, enrollment: Enrollment) 
 }
 
 fn set_gallery(change: &mut Change<'_>, stored: StoredGallery) -> Result<Gallery, Error> {
+    let delta = Delta::GallerySet(stored.gallery.clone());
+    write_gallery(change, stored, delta)
+}
+
+fn write_gallery(change: &mut Change<'_>, stored: StoredGallery, delta: Delta) -> Result<Gallery, Error> {
     let mut write = Write::default();
     write.set_gallery(&stored);
-    change.apply(write, Delta::GallerySet(stored.gallery.clone()))?;
+    change.apply(write, delta)?;
     Ok(stored.gallery)
 }
 

@@ -1,6 +1,6 @@
 //! What is searched: one index a gallery, in memory, rebuilt from the store at start.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
@@ -30,6 +30,9 @@ pub(super) struct GalleryIndex {
     damaged: BTreeSet<IdentityId>,
     /// Identities set or dropped since the last snapshot.
     pub(super) changes: u64,
+    /// Templates without a row of their own, because the gallery's fusion makes one row of an identity's: by its number.
+    fused: HashMap<u32, usize>,
+    fused_total: usize,
 }
 
 /// What there is of a graph. But for `Ready` the exact search answers.
@@ -49,6 +52,8 @@ pub(super) enum Delta {
     GallerySet(Gallery),
     /// With all that is in it.
     GalleryAdded(Box<GalleryIndex>),
+    /// Settings that change the rows: all of them anew, as the store has them at this point.
+    GalleryRebuilt(Box<GalleryIndex>),
     GalleryDropped(GalleryId),
     IdentitySet(GalleryId, Box<Identity>),
     IdentityDropped(GalleryId, IdentityId),
@@ -88,6 +93,8 @@ impl GalleryIndex {
             graph: GraphState::Absent,
             damaged: BTreeSet::new(),
             changes: 0,
+            fused: HashMap::new(),
+            fused_total: 0,
         }
     }
 
@@ -117,12 +124,18 @@ impl GalleryIndex {
 
     pub(super) fn set_identity(&mut self, identity: &Identity) {
         self.drop_identity(&identity.id);
-        for enrolled in &identity.templates {
-            let key = self.rows.add(&identity.id, &enrolled.id, enrolled.template.values());
-            self.on_graph(|graph| graph.add(key, enrolled.template.values()));
+        let rows = identity.compared_by(self.gallery.settings.fusion);
+        for (id, template) in &rows {
+            let key = self.rows.add(&identity.id, id, template.values());
+            self.on_graph(|graph| graph.add(key, template.values()));
         }
         if let Some(number) = self.rows.number(&identity.id) {
             self.metadata.insert(number, &identity.details.metadata);
+            let fused = identity.templates.len() - rows.len();
+            if fused > 0 {
+                self.fused.insert(number, fused);
+                self.fused_total += fused;
+            }
         }
     }
 
@@ -139,6 +152,7 @@ impl GalleryIndex {
         self.damaged.remove(identity);
         if let Some(number) = self.rows.number(identity) {
             self.metadata.remove(number);
+            self.fused_total -= self.fused.remove(&number).unwrap_or(0);
         }
         for key in self.rows.remove(identity) {
             if let GraphState::Building(_, removed) = &mut self.graph {
@@ -239,7 +253,7 @@ impl GalleryIndex {
     fn counts(&self) -> GalleryCounts {
         GalleryCounts {
             identities: self.rows.identities() as u64,
-            templates: self.rows.templates() as u64,
+            templates: (self.rows.templates() + self.fused_total) as u64,
             damaged_identities: self.damaged.len() as u64,
         }
     }
@@ -260,6 +274,7 @@ impl Indexes {
         match delta {
             Delta::GallerySet(gallery) => self.set_gallery(gallery),
             Delta::GalleryAdded(index) => self.insert(*index),
+            Delta::GalleryRebuilt(index) => self.replace(*index),
             Delta::GalleryDropped(id) => self.drop_gallery(&id),
             Delta::IdentitySet(gallery, identity) => self.change(&gallery, |index| index.set_identity(&identity)),
             Delta::IdentityDropped(gallery, identity) => self.change(&gallery, |index| index.drop_identity(&identity)),
@@ -272,6 +287,17 @@ impl Indexes {
         let shared = Arc::new(Shared { index: RwLock::new(index), batch: Batch::default() });
         self.follow_policy(&shared);
         write(&self.galleries).insert(id, shared);
+    }
+
+    /// Puts an index in the place of the one that is searched. A graph, or one being built, is of the old rows and goes.
+    fn replace(&self, index: GalleryIndex) {
+        // No index: the gallery was deleted later in the same group.
+        let Some(shared) = self.find(&index.gallery.id) else { return };
+        cancel_build(&shared);
+        // A search sees the one or the other, and none waits for what takes long: building the new, freeing the old.
+        let before = std::mem::replace(&mut *write(&shared.index), index);
+        drop(before);
+        self.follow_policy(&shared);
     }
 
     /// Searches a gallery.

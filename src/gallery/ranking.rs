@@ -10,7 +10,7 @@ use crate::biometrics::score::Score;
 pub struct Ranked {
     /// Who.
     pub identity: IdentityId,
-    /// The template that scored.
+    /// The template that scored; where the gallery's fusion makes one of all, an id without a text.
     pub template: TemplateId,
     /// Its score: the identity's best.
     pub score: Score,

@@ -13,6 +13,7 @@ use prost::Message;
 use super::types::{EnrolledTemplate, Gallery, GallerySettings, Identity, MetadataValue, PersonDetails, SearchPolicy};
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::face::{Face, Landmarks, Point, Rectangle};
+use crate::biometrics::fusion::Fusion;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::pose::Pose;
 use crate::biometrics::quality::{FaceQuality, QualityGate};
@@ -52,7 +53,13 @@ pub(super) struct GalleryRecord {
     /// Limits by name, as `biometrics/quality.rs` has them.
     #[prost(btree_map = "string, float", tag = "11")]
     quality_gate: BTreeMap<String, f32>,
+    /// 0: max, 1: mean, 2: quality-weighted mean.
+    #[prost(uint32, tag = "12")]
+    fusion: u32,
 }
+
+/// Each fusion rule has its place as its number.
+const FUSIONS: [Fusion; 3] = [Fusion::Max, Fusion::Mean, Fusion::QualityWeightedMean];
 
 /// How far an import has come.
 #[derive(Clone, PartialEq, Message)]
@@ -171,7 +178,7 @@ fn checksum(key: &[u8], body: &[u8]) -> u32 {
 }
 
 pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
-    let GallerySettings { display_name, search_policy, ambiguity_margin, identification, quality_gate } =
+    let GallerySettings { display_name, search_policy, ambiguity_margin, identification, quality_gate, fusion } =
         &gallery.settings;
     GalleryRecord {
         number,
@@ -185,7 +192,17 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         created_micros: micros(gallery.created),
         updated_micros: micros(gallery.updated),
         quality_gate: quality_gate.stated().map(|(limit, value)| (limit.name.to_owned(), value)).collect(),
+        fusion: place_of(&FUSIONS, *fusion),
     }
+}
+
+/// A value's place in a table of all its values, and the value at a place.
+fn place_of<T: PartialEq>(table: &[T], value: T) -> u32 {
+    table.iter().position(|known| *known == value).map_or(0, |at| at as u32)
+}
+
+fn value_at<T: Copy>(table: &[T], number: u32) -> Result<T, Error> {
+    table.get(number as usize).copied().ok_or(Error::DataLoss("a number is of no value that is known"))
 }
 
 /// *Errors*: [`Error::DataLoss`] where a value is not one that was ever written.
@@ -202,6 +219,7 @@ pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, 
             ambiguity_margin: AmbiguityMargin::new("ambiguity_margin", record.ambiguity_margin)?,
             identification: record.identification_cosine.map(cosine).transpose()?,
             quality_gate: QualityGate::named(record.quality_gate.iter().map(|(name, value)| (name.as_str(), *value)))?,
+            fusion: value_at(&FUSIONS, record.fusion)?,
         };
         Ok(Gallery {
             id,
@@ -430,6 +448,7 @@ mod tests {
                 ambiguity_margin: AmbiguityMargin::new("m", 0.1).expect("a margin"),
                 identification: Some(Threshold::from_cosine("t", 0.4).expect("a threshold")),
                 quality_gate: QualityGate::named([("sharpness_min", 0.3), ("yaw_degrees_max", 30.0)]).expect("a gate"),
+                fusion: Fusion::QualityWeightedMean,
             },
             pack_id: PackId::from_digits("0a".repeat(16)),
             dimension: 512,

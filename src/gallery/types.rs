@@ -7,6 +7,7 @@ use super::filter::Filter;
 use super::ranking::Ranked;
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::face::Face;
+use crate::biometrics::fusion::Fusion;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::quality::QualityGate;
 use crate::biometrics::score::Threshold;
@@ -38,6 +39,8 @@ pub struct GallerySettings {
     pub identification: Option<Threshold>,
     /// What it asks of the photos it enrols.
     pub quality_gate: QualityGate,
+    /// How the templates of an identity become its score.
+    pub fusion: Fusion,
 }
 
 /// A gallery.
@@ -215,7 +218,25 @@ pub struct Identity {
     pub updated: SystemTime,
 }
 
+impl EnrolledTemplate {
+    /// Returns what it counts in a quality-weighted mean: 1 where its face was not measured.
+    pub fn weight(&self) -> f32 {
+        let face = self.face.as_ref();
+        face.and_then(|face| Some(face.quality?.weight(face))).unwrap_or(1.0)
+    }
+}
+
 impl Identity {
+    /// Returns what the identity is compared by: each template, or the one that the gallery's fusion makes of all, whose id
+    /// is no template's.
+    pub fn compared_by(&self, fusion: Fusion) -> Vec<(TemplateId, Template)> {
+        let weighted = self.templates.iter().map(|enrolled| (&enrolled.template, enrolled.weight()));
+        match fusion.fuse(weighted) {
+            Some(fused) => vec![(TemplateId::of_all(), fused)],
+            None => self.templates.iter().map(|known| (known.id.clone(), known.template.clone())).collect(),
+        }
+    }
+
     /// The most templates of one identity. More add little (scores saturate after a handful) and cost each search.
     pub const TEMPLATES_MAX: usize = 64;
 }

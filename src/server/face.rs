@@ -97,8 +97,9 @@ async fn side(
         Stated::Identity(reference) => {
             let gallery = GalleryId::parse(&reference.gallery_id).map_err(|error| error.at("identity"))?;
             let id = IdentityId::parse(&reference.identity_id).map_err(|error| error.at("identity"))?;
+            let fusion = engine.galleries.gallery(&gallery)?.0.settings.fusion;
             let identity = engine.with_galleries(move |galleries| galleries.identity(&gallery, &id)).await?;
-            identity.templates.into_iter().map(|enrolled| enrolled.template).collect()
+            identity.compared_by(fusion).into_iter().map(|(_, template)| template).collect()
         }
         Stated::Template(reference) => {
             let gallery = GalleryId::parse(&reference.gallery_id).map_err(|error| error.at("template"))?;

@@ -2,6 +2,7 @@
 
 use super::convert;
 use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::fusion::Fusion;
 use crate::biometrics::quality::QualityGate;
 use crate::biometrics::score::Threshold;
 use crate::contract as proto;
@@ -11,7 +12,7 @@ use crate::gallery::{GalleryChange, GallerySettings, check_display_name};
 /// A setting: its field in the contract, and how what is stated of it is checked and noted.
 type Setting = (&'static str, fn(&proto::Gallery, &mut GalleryChange) -> Result<(), Error>);
 
-const SETTINGS: [Setting; 5] = [
+const SETTINGS: [Setting; 6] = [
     ("display_name", |stated, change| {
         check_display_name("gallery.display_name", &stated.display_name)?;
         change.display_name = Some(stated.display_name.clone());
@@ -33,6 +34,10 @@ const SETTINGS: [Setting; 5] = [
     ("quality_gate", |stated, change| {
         let gate = quality_gate(&stated.quality_gate.unwrap_or_default());
         change.quality_gate = Some(gate.map_err(|error| error.at("gallery.quality_gate"))?);
+        Ok(())
+    }),
+    ("fusion", |stated, change| {
+        change.fusion = Some(fusion(stated.fusion)?);
         Ok(())
     }),
 ];
@@ -71,12 +76,30 @@ pub(super) fn reply(settings: &GallerySettings) -> proto::Gallery {
         identification_cosine: settings.identification.map(Threshold::cosine),
         quality_gate: (settings.quality_gate != QualityGate::default())
             .then(|| quality_gate_reply(&settings.quality_gate)),
+        fusion: fusion_reply(settings.fusion),
         ..Default::default()
     }
 }
 
 fn cosine(field: &'static str, stated: Option<f32>) -> Result<Option<Threshold>, Error> {
     stated.map(|cosine| Threshold::from_cosine(field, cosine)).transpose()
+}
+
+fn fusion(value: i32) -> Result<Fusion, Error> {
+    match proto::Fusion::try_from(value) {
+        Ok(proto::Fusion::Unspecified | proto::Fusion::Max) => Ok(Fusion::Max),
+        Ok(proto::Fusion::Mean) => Ok(Fusion::Mean),
+        Ok(proto::Fusion::QualityWeightedMean) => Ok(Fusion::QualityWeightedMean),
+        Err(_) => Err(Error::bad_field("gallery.fusion", "a value of Fusion")),
+    }
+}
+
+fn fusion_reply(fusion: Fusion) -> i32 {
+    match fusion {
+        Fusion::Max => proto::Fusion::Max.into(),
+        Fusion::Mean => proto::Fusion::Mean.into(),
+        Fusion::QualityWeightedMean => proto::Fusion::QualityWeightedMean.into(),
+    }
 }
 
 /// Reads a gate. Fields in the order of [`crate::biometrics::quality::LIMITS`].

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::biometrics::enrolment::Finding;
 use crate::biometrics::face::NotChosen;
 use crate::biometrics::ids::PackId;
 use crate::biometrics::quality::Shortfall;
@@ -27,7 +28,7 @@ pub enum Error {
     AtField {
         /// Path of the field.
         field: String,
-        /// [`Error::Photo`], [`Error::Face`] or [`Error::QualityTooLow`].
+        /// [`Error::Photo`], [`Error::Face`], [`Error::QualityTooLow`] or [`Error::Refused`].
         source: Box<Error>,
     },
     /// A photo could not be decoded within the limits.
@@ -39,6 +40,9 @@ pub enum Error {
     /// A photo falls short of what its gallery asks for.
     #[error("{}", .0.iter().map(Shortfall::to_string).collect::<Vec<_>>().join("; "))]
     QualityTooLow(Vec<Shortfall>),
+    /// A template is refused by a policy of its gallery.
+    #[error(transparent)]
+    Refused(#[from] Finding),
     /// A thing that a request names does not exist.
     #[error("{0} not found")]
     NotFound(Entity),
@@ -140,7 +144,7 @@ impl Error {
         match self {
             Error::BadField { field, expected } => Error::BadField { field: format!("{part}.{field}"), expected },
             Error::AtField { field, source } => Error::AtField { field: format!("{part}.{field}"), source },
-            error @ (Error::Photo(_) | Error::Face(_) | Error::QualityTooLow(_)) => {
+            error @ (Error::Photo(_) | Error::Face(_) | Error::QualityTooLow(_) | Error::Refused(_)) => {
                 Error::AtField { field: part.to_owned(), source: Box::new(error) }
             }
             error => error,
@@ -161,6 +165,15 @@ impl Error {
         }
     }
 
+    /// Returns what a policy of a gallery found; nothing of other errors.
+    pub fn finding(&self) -> Option<&Finding> {
+        match self {
+            Error::Refused(finding) => Some(finding),
+            Error::AtField { source, .. } => source.finding(),
+            _ => None,
+        }
+    }
+
     /// Returns the stable reason that clients may branch on. Documented in the README; never renamed.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -171,6 +184,7 @@ impl Error {
             Error::Face(NotChosen::NoFace) => "NO_FACE",
             Error::Face(NotChosen::SeveralFaces { .. }) => "SEVERAL_FACES",
             Error::QualityTooLow(_) => "QUALITY_TOO_LOW",
+            Error::Refused(finding) => finding.reason(),
             Error::NotFound(Entity::Gallery) => "GALLERY_NOT_FOUND",
             Error::NotFound(Entity::Identity) => "IDENTITY_NOT_FOUND",
             Error::NotFound(Entity::Template) => "TEMPLATE_NOT_FOUND",

@@ -197,6 +197,53 @@ fn people_are_enrolled_identified_and_deleted() {
 }
 
 #[test]
+fn enrolment_policies_are_set_shown_and_told_of() {
+    let Some(shared) = common::shared("enrolment_policies_are_set_shown_and_told_of") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let served = Served::start(&shared, &folder.path().join("data"));
+    let path = |person: &str, number| lfw(&shared, person, number).to_str().expect("a path").to_owned();
+    let enroll = |person: &str, photo: (&str, usize), exit_code| {
+        let people = folder.path().join(format!("{person} by {}", photo.0));
+        std::fs::create_dir_all(people.join(person)).expect("a folder");
+        std::fs::copy(lfw(&shared, photo.0, photo.1), people.join(person).join(format!("{}.jpg", photo.1)))
+            .expect("copy");
+        let people = people.to_str().expect("a path").to_owned();
+        run(&mut served.client(&shared, &["enroll", &people, "--gallery", "staff"]), exit_code)
+    };
+    let gallery = |arguments: &[&str], exit_code| {
+        run(&mut served.client(&shared, &[&["gallery"], arguments].concat()), exit_code)
+    };
+
+    let faulty = gallery(&["create", "staff", "--quality-gate", "sharpness_min=2"], 2);
+    assert!(faulty.contains("sharpness_min must be from 0 to 1"), "{faulty}");
+    let gate = "eye_distance_px_min=25,yaw_degrees_max=60";
+    let created =
+        gallery(&["create", "staff", "--duplicates", "reject", "--fusion", "mean", "--quality-gate", gate], 0);
+    assert!(created.contains(&format!(", fusion mean, duplicates rejected, quality gate {gate}")), "{created}");
+    enroll("ai", ("Ai_Sugiyama", 1), 0);
+    let refused = enroll("al", ("Ai_Sugiyama", 2), 1);
+    for part in ["already enrolled as \"ai\" (score 0.", "(DUPLICATE_IDENTITY)", "1 failed otherwise"] {
+        assert!(refused.contains(part), "{part:?} is not in {refused}");
+    }
+    gallery(&["update", "staff", "--duplicates", "warn", "--consistency", "warn"], 0);
+    let warned = enroll("al", ("Ai_Sugiyama", 3), 0);
+    for part in ["enrolled, but already enrolled as ai", "2 enrolled", ", 2 warnings"] {
+        assert!(warned.contains(part), "{part:?} is not in {warned}");
+    }
+    let other = path("Abdoulaye_Wade", 1);
+    let added = run(&mut served.client(&shared, &["identity", "add", "ai", &other, "-g", "staff"]), 0);
+    assert!(added.contains("enrolled, but it does not look like the person's other photos"), "{added}");
+
+    gallery(&["update", "staff", "--quality-gate", "eye_distance_px_min=200"], 0);
+    assert!(enroll("al", ("Al_Sharpton", 1), 1).contains("where at least 200 is asked for (QUALITY_TOO_LOW)"));
+    let both = gallery(&["update", "staff", "--fusion", "max", "--reset", "fusion"], 2);
+    assert!(both.contains("fusion is both stated and reset"), "{both}");
+    let plain = gallery(&["update", "staff", "--reset", "quality_gate,fusion,duplicate_policy,consistency_policy"], 0);
+    assert!(plain.trim_end().ends_with("margin 0.0500"), "{plain}");
+    served.stop();
+}
+
+#[test]
 fn every_fault_of_the_settings_is_told_at_once() {
     let faults = run(
         Command::new(env!("CARGO_BIN_EXE_facematch")).args([

@@ -31,6 +31,8 @@ async fn write_store(folder: &Path) {
             change: IdentityChange::default(),
             templates: vec![EnrolledTemplate { id, template, face: None, created: SystemTime::now() }],
             if_exists: IfExists::Refuse,
+            check_defaults: Default::default(),
+            may_refuse_all: false,
         };
         galleries.enroll(gallery(), enrollment).await.expect("enrol");
     }

@@ -47,6 +47,8 @@ async fn enroll(galleries: &Galleries, gallery: &str, number: u64) {
         change: IdentityChange::default(),
         templates: of_person.collect(),
         if_exists: IfExists::Refuse,
+        check_defaults: Default::default(),
+        may_refuse_all: false,
     };
     galleries.enroll(id(gallery), enrollment).await.expect("enrol");
 }

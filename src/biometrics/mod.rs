@@ -1,6 +1,7 @@
 //! Pure types and maths of the domain: no input or output, no library of an adapter.
 
 pub mod decision;
+pub mod enrolment;
 pub mod face;
 pub mod fusion;
 pub mod ids;

@@ -121,3 +121,17 @@ pub(super) fn box_text(corners: &proto::Box) -> String {
 pub(super) fn count(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
+
+/// What a gallery's policies found of a photo that it enrolled all the same.
+pub(super) fn finding_text(finding: &proto::EnrollmentFinding) -> String {
+    let proto::EnrollmentFinding { identity_id, score, cosine, .. } = finding;
+    match finding.kind() {
+        proto::FindingKind::DuplicateIdentity => {
+            format!("already enrolled as {identity_id} (score {score:.4}, duplicate from {cosine:.4})")
+        }
+        proto::FindingKind::UnlikeIdentity => {
+            format!("it does not look like the person's other photos (best score {score:.4}, alike from {cosine:.4})")
+        }
+        proto::FindingKind::Unspecified => "the server found something that this version does not know".to_owned(),
+    }
+}

@@ -11,7 +11,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::Answer;
-use super::arguments::{Detection, Face, count};
+use super::arguments::{Detection, Face, count, finding_text};
 use super::local::read_photo;
 use super::output::{Output, complain};
 use super::remote::{self, REPLY_BYTES_MAX};
@@ -46,8 +46,16 @@ const PHOTO_EXTENSIONS: [&str; 12] =
     ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif"];
 
 /// Reasons that are one photo's, besides those of unusable photos: the next may do better.
-const PHOTO_FAULTS: [&str; 6] =
-    ["NO_FACE", "SEVERAL_FACES", "QUALITY_TOO_LOW", "TOO_MANY_TEMPLATES", "INTERNAL", "RECORD_DAMAGED"];
+const PHOTO_FAULTS: [&str; 8] = [
+    "NO_FACE",
+    "SEVERAL_FACES",
+    "QUALITY_TOO_LOW",
+    "DUPLICATE_IDENTITY",
+    "UNLIKE_IDENTITY",
+    "TOO_MANY_TEMPLATES",
+    "INTERNAL",
+    "RECORD_DAMAGED",
+];
 
 /// As long as an id may be.
 const TEMPLATE_ID_BYTES_MAX: usize = 128;
@@ -64,7 +72,7 @@ struct Photo {
 
 /// What became of a photo.
 enum Outcome {
-    Enrolled,
+    Enrolled { warnings: Vec<String> },
     AlreadyEnrolled,
     Failed { reason: String, message: String },
 }
@@ -78,6 +86,7 @@ struct Summary {
     identities: BTreeSet<String>,
     identities_with_template: BTreeSet<String>,
     failures: Vec<serde_json::Value>,
+    warnings: Vec<serde_json::Value>,
     reasons: BTreeMap<String, usize>,
 }
 
@@ -141,8 +150,10 @@ async fn enroll(
     for _ in 0..TRIES_MAX {
         let status = match client.enroll(request.clone()).await {
             Ok(reply) => {
-                let already = reply.into_inner().results.iter().any(|result| result.already_enrolled);
-                return Ok((photo, if already { Outcome::AlreadyEnrolled } else { Outcome::Enrolled }));
+                let results = reply.into_inner().results;
+                let already = results.iter().any(|result| result.already_enrolled);
+                let warnings = results.iter().flat_map(|result| &result.warnings).map(finding_text).collect();
+                return Ok((photo, if already { Outcome::AlreadyEnrolled } else { Outcome::Enrolled { warnings } }));
             }
             Err(status) => status,
         };
@@ -176,8 +187,13 @@ impl Summary {
                 );
                 bar.set_message(count(self.failures.len(), "failure", "failures"));
             }
-            Outcome::Enrolled => {
+            Outcome::Enrolled { warnings } => {
                 self.enrolled += 1;
+                for warning in warnings {
+                    complain(bar, &format!("{}: enrolled, but {warning}", photo.path.display()));
+                    let photo = photo.path.to_string_lossy();
+                    self.warnings.push(serde_json::json!({ "photo": photo, "message": warning }));
+                }
                 self.identities_with_template.insert(photo.identity);
             }
             Outcome::AlreadyEnrolled => {
@@ -202,6 +218,7 @@ impl Summary {
             "failed_by_reason": self.reasons,
             "identities_without_template": self.without_template(),
             "failures": self.failures,
+            "warnings": self.warnings,
         })
     }
 
@@ -213,7 +230,11 @@ impl Summary {
         if self.already_enrolled > 0 {
             text.push_str(&format!(", {} already enrolled", self.already_enrolled));
         }
-        text.push_str(&format!(", {no_face} without a face, {} failed otherwise\n", self.failures.len() - no_face));
+        text.push_str(&format!(", {no_face} without a face, {} failed otherwise", self.failures.len() - no_face));
+        if !self.warnings.is_empty() {
+            text.push_str(&format!(", {}", count(self.warnings.len(), "warning", "warnings")));
+        }
+        text.push('\n');
         for (reason, number) in &self.reasons {
             text.push_str(&format!("  {number} {reason}\n"));
         }

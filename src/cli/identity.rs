@@ -9,7 +9,7 @@ use prost_types::FieldMask;
 use tonic::transport::Channel;
 
 use super::Answer;
-use super::arguments::{Detection, Face, count};
+use super::arguments::{Detection, Face, count, finding_text};
 use super::local::read_photo;
 use super::output::Output;
 use super::remote::{self, REPLY_BYTES_MAX};
@@ -239,6 +239,9 @@ fn add_text(photos: &[PathBuf], reply: &proto::EnrollResponse) -> String {
                 failure.message,
                 failure.reason
             ));
+        }
+        for warning in &result.warnings {
+            text.push_str(&format!("  {}: enrolled, but {}\n", photo.display(), finding_text(warning)));
         }
     }
     text

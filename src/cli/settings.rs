@@ -26,6 +26,18 @@ pub(super) struct Settings {
     /// How the templates of a person become one score [default of a new gallery: max]
     #[arg(long, value_enum)]
     fusion: Option<Fusion>,
+    /// What it does about a photo of somebody who is enrolled under another id [default of a new gallery: off]
+    #[arg(long, value_enum)]
+    duplicates: Option<CheckPolicy>,
+    /// From which score it is a duplicate: a cosine from -1 to 1 [default: the identification threshold]
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
+    duplicate_cosine: Option<f32>,
+    /// What it does about a photo that does not look like the person's others [default of a new gallery: off]
+    #[arg(long, value_enum)]
+    consistency: Option<CheckPolicy>,
+    /// Below which score it does not: a cosine from -1 to 1 [default: the pack's verification threshold]
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
+    consistency_cosine: Option<f32>,
     /// What it asks of the photos it enrols, such as eye_distance_px_min=30,sharpness_min=0.15,yaw_degrees_max=35; all
     /// limits at once. `facematch detect` prints what is measured
     #[arg(long, value_name = "LIMIT=VALUE,…", value_delimiter = ',', long_help = gate_help())]
@@ -71,6 +83,26 @@ impl From<Fusion> for proto::Fusion {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum CheckPolicy {
+    /// Not looked for
+    Off,
+    /// Enrol it, and tell
+    Warn,
+    /// Do not enrol it
+    Reject,
+}
+
+impl From<CheckPolicy> for proto::CheckPolicy {
+    fn from(policy: CheckPolicy) -> Self {
+        match policy {
+            CheckPolicy::Off => proto::CheckPolicy::Off,
+            CheckPolicy::Warn => proto::CheckPolicy::Warn,
+            CheckPolicy::Reject => proto::CheckPolicy::Reject,
+        }
+    }
+}
+
 impl Settings {
     /// The gallery that states them.
     pub(super) fn gallery(&self, gallery_id: String) -> anyhow::Result<proto::Gallery> {
@@ -87,6 +119,10 @@ impl Settings {
             identification_cosine: self.threshold,
             quality_gate: (!self.quality_gate.is_empty()).then(|| gate(&self.quality_gate)).transpose()?,
             fusion: self.fusion.map_or(proto::Fusion::Unspecified, Into::into).into(),
+            duplicate_policy: self.duplicates.map_or(proto::CheckPolicy::Unspecified, Into::into).into(),
+            duplicate_cosine: self.duplicate_cosine,
+            consistency_policy: self.consistency.map_or(proto::CheckPolicy::Unspecified, Into::into).into(),
+            consistency_cosine: self.consistency_cosine,
             ..Default::default()
         })
     }
@@ -100,6 +136,10 @@ impl Settings {
             (self.threshold.is_some(), "identification_cosine"),
             (!self.quality_gate.is_empty(), "quality_gate"),
             (self.fusion.is_some(), "fusion"),
+            (self.duplicates.is_some(), "duplicate_policy"),
+            (self.duplicate_cosine.is_some(), "duplicate_cosine"),
+            (self.consistency.is_some(), "consistency_policy"),
+            (self.consistency_cosine.is_some(), "consistency_cosine"),
         ];
         stated.into_iter().filter(|(is_stated, _)| *is_stated).map(|(_, field)| field.to_owned()).collect()
     }
@@ -129,6 +169,19 @@ pub(super) fn text(gallery: &proto::Gallery) -> String {
         proto::Fusion::Mean => text.push_str(", fusion mean"),
         proto::Fusion::QualityWeightedMean => text.push_str(", fusion quality-weighted mean"),
         proto::Fusion::Unspecified | proto::Fusion::Max => {}
+    }
+    let checks = [
+        ("duplicates", gallery.duplicate_policy(), "from", gallery.duplicate_cosine),
+        ("unlike photos", gallery.consistency_policy(), "below", gallery.consistency_cosine),
+    ];
+    for (what, policy, limit, cosine) in checks {
+        let done = match policy {
+            proto::CheckPolicy::Warn => "warned of",
+            proto::CheckPolicy::Reject => "rejected",
+            proto::CheckPolicy::Unspecified | proto::CheckPolicy::Off => continue,
+        };
+        let cosine = cosine.map(|cosine| format!(" {limit} {cosine:.4}")).unwrap_or_default();
+        text.push_str(&format!(", {what} {done}{cosine}"));
     }
     if let Some(gate) = &gallery.quality_gate {
         text.push_str(&format!(", quality gate {}", gate_text(gate)));

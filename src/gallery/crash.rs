@@ -97,6 +97,8 @@ mod tests {
             change: IdentityChange::default(),
             templates: enrolled.collect(),
             if_exists: IfExists::Add,
+            check_defaults: Default::default(),
+            may_refuse_all: false,
         }
     }
 

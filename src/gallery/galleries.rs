@@ -1,10 +1,10 @@
 //! The seam: everything the rest of the engine asks of galleries.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::compaction::Compacting;
+use super::enrolment::{self, Enrolled, Enrollment};
 use super::import::Importing;
 use super::index::{Delta, GalleryIndex, Indexes};
 use super::keeper::Keeper;
@@ -12,11 +12,12 @@ use super::record::now;
 use super::snapshot;
 use super::store::{Store, StoredGallery, Write};
 use super::types::{
-    Deletion, Enrolled, EnrolledTemplate, Gallery, GallerySettings, GalleryStatus, Identity, IfExists, PersonDetails,
-    Search, SearchOutcome, SearchPolicy, StoreError,
+    Deletion, Gallery, GallerySettings, GalleryStatus, Identity, PersonDetails, Search, SearchOutcome, SearchPolicy,
+    StoreError,
 };
 use super::writer::{Change, Writer};
 use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::enrolment::CheckPolicy;
 use crate::biometrics::fusion::Fusion;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::quality::QualityGate;
@@ -47,6 +48,14 @@ pub struct GalleryChange {
     pub quality_gate: Option<QualityGate>,
     /// How the templates of an identity become its score.
     pub fusion: Option<Fusion>,
+    /// What is done about a new template of somebody who is enrolled as another identity.
+    pub duplicate_policy: Option<CheckPolicy>,
+    /// From which cosine it is; `Some(None)` is the default.
+    pub duplicate_cosine: Option<Option<Threshold>>,
+    /// What is done about a new template that is unlike its identity's others.
+    pub consistency_policy: Option<CheckPolicy>,
+    /// Below which cosine it is; `Some(None)` is the default.
+    pub consistency_cosine: Option<Option<Threshold>>,
 }
 
 /// Which details of an identity to change; `None` leaves one as it is.
@@ -56,18 +65,6 @@ pub struct IdentityChange {
     pub display_name: Option<String>,
     /// Replaces all metadata.
     pub metadata: Option<std::collections::BTreeMap<String, super::MetadataValue>>,
-}
-
-/// What to enrol.
-pub struct Enrollment {
-    /// Who.
-    pub identity: IdentityId,
-    /// What to keep of the person; of one who exists, what is stated replaces what is kept.
-    pub change: IdentityChange,
-    /// At least one, unless the identity exists. Ids that the identity has already are passed over.
-    pub templates: Vec<EnrolledTemplate>,
-    /// What to do where the identity exists.
-    pub if_exists: IfExists,
 }
 
 /// All galleries of a data folder.
@@ -197,12 +194,14 @@ impl Galleries {
         self.writer.run(change).await
     }
 
-    /// Enrols an identity or adds templates to one.
+    /// Enrols an identity or adds templates to one, as the gallery's policies allow.
     ///
     /// *Errors*: [`Error::NotFound`] without the gallery; [`Error::PackMismatch`]; [`Error::AlreadyExists`];
-    /// [`Error::TooManyTemplates`].
+    /// [`Error::TooManyTemplates`]; [`Error::Refused`] where a policy refuses every template. *Cost*: of the policy on
+    /// duplicates an exact search, for which later writes wait.
     pub async fn enroll(&self, gallery: GalleryId, enrollment: Enrollment) -> Result<Enrolled, Error> {
-        self.writer.run(move |change| enroll(change, &gallery, enrollment)).await
+        let indexes = Arc::clone(&self.indexes);
+        self.writer.run(move |change| enrolment::enroll(change, &indexes, &gallery, enrollment)).await
     }
 
     /// Returns an identity.
@@ -311,11 +310,15 @@ impl GalleryChange {
         set(&mut settings.identification, self.identification);
         set(&mut settings.quality_gate, self.quality_gate);
         set(&mut settings.fusion, self.fusion);
+        set(&mut settings.duplicates.policy, self.duplicate_policy);
+        set(&mut settings.duplicates.cosine, self.duplicate_cosine);
+        set(&mut settings.consistency.policy, self.consistency_policy);
+        set(&mut settings.consistency.cosine, self.consistency_cosine);
     }
 }
 
 impl IdentityChange {
-    fn apply_to(self, details: &mut PersonDetails) {
+    pub(super) fn apply_to(self, details: &mut PersonDetails) {
         set(&mut details.display_name, self.display_name);
         set(&mut details.metadata, self.metadata);
     }
@@ -343,43 +346,6 @@ pub(super) fn build_index(store: &Store, stored: &StoredGallery) -> Result<Galle
     Ok(index)
 }
 
-fn enroll(change: &mut Change<'_>, gallery: &GalleryId, enrollment: Enrollment) -> Result<Enrolled, Error> {
-    let stored = find_gallery(change.store, gallery)?;
-    for enrolled in &enrollment.templates {
-        enrolled.template.check_fits(&stored.gallery.pack_id, stored.gallery.dimension)?;
-    }
-    let existing = change.store.identity(&stored, &enrollment.identity)?;
-    if existing.is_some() && enrollment.if_exists == IfExists::Refuse {
-        return Err(Error::AlreadyExists(Entity::Identity));
-    }
-    let is_new = existing.is_none();
-    let time = now();
-    let mut identity = existing.unwrap_or_else(|| Identity {
-        id: enrollment.identity,
-        details: PersonDetails::default(),
-        templates: Vec::new(),
-        created: time,
-        updated: time,
-    });
-    enrollment.change.apply_to(&mut identity.details);
-    let mut added = BTreeSet::new();
-    for enrolled in enrollment.templates {
-        if !identity.templates.iter().any(|known| known.id == enrolled.id) {
-            added.insert(enrolled.id.clone());
-            identity.templates.push(enrolled);
-        }
-    }
-    let found = identity.templates.len();
-    if found > Identity::TEMPLATES_MAX {
-        return Err(Error::TooManyTemplates { found, limit: Identity::TEMPLATES_MAX });
-    }
-    if found == 0 {
-        return Err(Error::bad_field("samples", "at least one that gives a template"));
-    }
-    identity.updated = time;
-    Ok(Enrolled { identity: set_identity(change, &stored, identity)?, is_new, added })
-}
-
 fn set_gallery(change: &mut Change<'_>, stored: StoredGallery) -> Result<Gallery, Error> {
     let delta = Delta::GallerySet(stored.gallery.clone());
     write_gallery(change, stored, delta)
@@ -392,7 +358,11 @@ fn write_gallery(change: &mut Change<'_>, stored: StoredGallery, delta: Delta) -
     Ok(stored.gallery)
 }
 
-fn set_identity(change: &mut Change<'_>, stored: &StoredGallery, identity: Identity) -> Result<Identity, Error> {
+pub(super) fn set_identity(
+    change: &mut Change<'_>,
+    stored: &StoredGallery,
+    identity: Identity,
+) -> Result<Identity, Error> {
     let mut write = Write::default();
     write.set_identity(stored.number, &identity);
     change.apply(write, Delta::IdentitySet(stored.gallery.id.clone(), Box::new(identity.clone())))?;

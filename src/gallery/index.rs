@@ -122,6 +122,10 @@ impl GalleryIndex {
         people.collect()
     }
 
+    pub(super) fn id(&self) -> &GalleryId {
+        &self.gallery.id
+    }
+
     pub(super) fn set_identity(&mut self, identity: &Identity) {
         self.drop_identity(&identity.id);
         let rows = identity.compared_by(self.gallery.settings.fusion);
@@ -421,7 +425,7 @@ impl Indexes {
         }
     }
 
-    fn find(&self, id: &GalleryId) -> Option<Arc<Shared>> {
+    pub(super) fn find(&self, id: &GalleryId) -> Option<Arc<Shared>> {
         read(&self.galleries).get(id).cloned()
     }
 }

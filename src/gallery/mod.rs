@@ -13,6 +13,7 @@ mod builder;
 mod coarse;
 mod compaction;
 mod crash;
+mod enrolment;
 mod exact;
 mod export;
 pub mod filter;
@@ -24,6 +25,7 @@ mod keeper;
 mod large_pages;
 mod marker;
 mod metadata;
+mod others;
 mod packed;
 #[cfg(test)]
 mod random_operations;
@@ -37,15 +39,15 @@ mod writer;
 
 pub use archive::read_file_ids;
 pub use compaction::Compaction;
+pub use enrolment::{Enrolled, Enrollment};
 pub use exact::{ExactSearch, Wanted};
 pub use export::ExportPart;
-pub use galleries::{Enrollment, Galleries, GalleryChange, IdentityChange, Page};
+pub use galleries::{Galleries, GalleryChange, IdentityChange, Page};
 pub use import::{Import, ImportState};
 pub use ranking::{Ranked, Ranking};
 pub use synthetic::{Synthetic, SyntheticGallery, write_synthetic};
 pub(crate) use types::check_display_name;
 pub use types::{
-    Deletion, Enrolled, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, GalleryStatus, GraphRecall,
-    Identity, IfExists, MetadataValue, PersonDetails, Scope, Search, SearchOutcome, SearchPath, SearchPolicy,
-    StoreError,
+    Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, GalleryStatus, GraphRecall, Identity,
+    IfExists, MetadataValue, PersonDetails, Scope, Search, SearchOutcome, SearchPath, SearchPolicy, StoreError,
 };

@@ -16,6 +16,13 @@ pub struct Ranked {
     pub score: Score,
 }
 
+impl Ranked {
+    /// Tells whether this one is ranked before another identity: by score, ties by id.
+    pub(super) fn precedes(&self, other: &Ranked) -> bool {
+        other.score.total_cmp(&self.score).then_with(|| self.identity.cmp(&other.identity)) == Ordering::Less
+    }
+}
+
 /// Keeps the best `capacity` distinct identities of the rows it is shown; an identity scores by its best template.
 ///
 /// The result does not depend on the order of the rows: scores only rise, so an identity pushed out by better ones
@@ -51,7 +58,7 @@ impl Ranking {
             self.best_first.remove(at);
         }
         let ranked = Ranked { identity: identity.clone(), template: template.clone(), score };
-        let at = self.best_first.partition_point(|other| precedes(other, &ranked));
+        let at = self.best_first.partition_point(|other| other.precedes(&ranked));
         self.best_first.insert(at, ranked);
         self.best_first.truncate(self.capacity);
     }
@@ -70,10 +77,6 @@ impl Ranking {
     pub fn into_best_first(self) -> Vec<Ranked> {
         self.best_first
     }
-}
-
-fn precedes(a: &Ranked, b: &Ranked) -> bool {
-    b.score.total_cmp(&a.score).then_with(|| a.identity.cmp(&b.identity)) == Ordering::Less
 }
 
 #[cfg(test)]

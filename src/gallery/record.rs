@@ -12,6 +12,7 @@ use prost::Message;
 
 use super::types::{EnrolledTemplate, Gallery, GallerySettings, Identity, MetadataValue, PersonDetails, SearchPolicy};
 use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::enrolment::{Check, CheckPolicy};
 use crate::biometrics::face::{Face, Landmarks, Point, Rectangle};
 use crate::biometrics::fusion::Fusion;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
@@ -56,10 +57,20 @@ pub(super) struct GalleryRecord {
     /// 0: max, 1: mean, 2: quality-weighted mean.
     #[prost(uint32, tag = "12")]
     fusion: u32,
+    /// Policies: 0: off, 1: warn, 2: reject.
+    #[prost(uint32, tag = "13")]
+    duplicate_policy: u32,
+    #[prost(float, optional, tag = "14")]
+    duplicate_cosine: Option<f32>,
+    #[prost(uint32, tag = "15")]
+    consistency_policy: u32,
+    #[prost(float, optional, tag = "16")]
+    consistency_cosine: Option<f32>,
 }
 
-/// Each fusion rule has its place as its number.
+/// Each value has its place as its number.
 const FUSIONS: [Fusion; 3] = [Fusion::Max, Fusion::Mean, Fusion::QualityWeightedMean];
+const POLICIES: [CheckPolicy; 3] = [CheckPolicy::Off, CheckPolicy::Warn, CheckPolicy::Reject];
 
 /// How far an import has come.
 #[derive(Clone, PartialEq, Message)]
@@ -178,8 +189,16 @@ fn checksum(key: &[u8], body: &[u8]) -> u32 {
 }
 
 pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
-    let GallerySettings { display_name, search_policy, ambiguity_margin, identification, quality_gate, fusion } =
-        &gallery.settings;
+    let GallerySettings {
+        display_name,
+        search_policy,
+        ambiguity_margin,
+        identification,
+        quality_gate,
+        fusion,
+        duplicates,
+        consistency,
+    } = &gallery.settings;
     GalleryRecord {
         number,
         display_name: display_name.clone(),
@@ -193,6 +212,10 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         updated_micros: micros(gallery.updated),
         quality_gate: quality_gate.stated().map(|(limit, value)| (limit.name.to_owned(), value)).collect(),
         fusion: place_of(&FUSIONS, *fusion),
+        duplicate_policy: place_of(&POLICIES, duplicates.policy),
+        duplicate_cosine: duplicates.cosine.map(Threshold::cosine),
+        consistency_policy: place_of(&POLICIES, consistency.policy),
+        consistency_cosine: consistency.cosine.map(Threshold::cosine),
     }
 }
 
@@ -208,7 +231,7 @@ fn value_at<T: Copy>(table: &[T], number: u32) -> Result<T, Error> {
 /// *Errors*: [`Error::DataLoss`] where a value is not one that was ever written.
 pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, Error> {
     let read = || -> Result<Gallery, Error> {
-        let cosine = |cosine| Threshold::from_cosine("identification_cosine", cosine);
+        let cosine = |stated: Option<f32>| stated.map(|cosine| Threshold::from_cosine("cosine", cosine)).transpose();
         let settings = GallerySettings {
             display_name: record.display_name.clone(),
             search_policy: match (record.auto, record.graph) {
@@ -217,9 +240,17 @@ pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, 
                 (false, false) => SearchPolicy::Exact,
             },
             ambiguity_margin: AmbiguityMargin::new("ambiguity_margin", record.ambiguity_margin)?,
-            identification: record.identification_cosine.map(cosine).transpose()?,
+            identification: cosine(record.identification_cosine)?,
             quality_gate: QualityGate::named(record.quality_gate.iter().map(|(name, value)| (name.as_str(), *value)))?,
             fusion: value_at(&FUSIONS, record.fusion)?,
+            duplicates: Check {
+                policy: value_at(&POLICIES, record.duplicate_policy)?,
+                cosine: cosine(record.duplicate_cosine)?,
+            },
+            consistency: Check {
+                policy: value_at(&POLICIES, record.consistency_policy)?,
+                cosine: cosine(record.consistency_cosine)?,
+            },
         };
         Ok(Gallery {
             id,
@@ -449,6 +480,8 @@ mod tests {
                 identification: Some(Threshold::from_cosine("t", 0.4).expect("a threshold")),
                 quality_gate: QualityGate::named([("sharpness_min", 0.3), ("yaw_degrees_max", 30.0)]).expect("a gate"),
                 fusion: Fusion::QualityWeightedMean,
+                duplicates: Check { policy: CheckPolicy::Reject, cosine: None },
+                consistency: Check { policy: CheckPolicy::Warn, cosine: Threshold::from_cosine("t", 0.1).ok() },
             },
             pack_id: PackId::from_digits("0a".repeat(16)),
             dimension: 512,

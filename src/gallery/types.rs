@@ -1,11 +1,12 @@
 //! What galleries hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::filter::Filter;
 use super::ranking::Ranked;
 use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::enrolment::Check;
 use crate::biometrics::face::Face;
 use crate::biometrics::fusion::Fusion;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
@@ -41,6 +42,10 @@ pub struct GallerySettings {
     pub quality_gate: QualityGate,
     /// How the templates of an identity become its score.
     pub fusion: Fusion,
+    /// New templates of somebody who is enrolled as another identity.
+    pub duplicates: Check,
+    /// New templates that are unlike their identity's others.
+    pub consistency: Check,
 }
 
 /// A gallery.
@@ -249,16 +254,6 @@ pub enum IfExists {
     Refuse,
     /// Adds the templates.
     Add,
-}
-
-/// What an enrolment made.
-pub struct Enrolled {
-    /// The identity as it is now.
-    pub identity: Identity,
-    /// Whether it is new.
-    pub is_new: bool,
-    /// Which templates were added: not those whose ids it had already.
-    pub added: BTreeSet<TemplateId>,
 }
 
 /// A deletion that is in force.

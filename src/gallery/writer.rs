@@ -71,6 +71,11 @@ impl Change<'_> {
         self.store.flush()
     }
 
+    /// Returns what the index does not have yet: how it must follow the earlier changes of the group, in their order.
+    pub(super) fn pending(&self) -> &[Delta] {
+        self.deltas
+    }
+
     /// Returns the number that the next write will have: never used before.
     pub(super) fn next_sequence(&self) -> u64 {
         self.sequence.saturating_add(1)

@@ -6,15 +6,18 @@ use std::time::SystemTime;
 use super::convert;
 use super::engine::Engine;
 use super::enrollment::person_details;
+use crate::biometrics::enrolment::{CheckDefaults, Finding};
 use crate::biometrics::face::{Face, FaceSelection, NotChosen};
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
 use crate::biometrics::quality::Shortfall;
+use crate::biometrics::score::OperatingPoint;
 use crate::biometrics::template::Template;
 use crate::contract as proto;
 use crate::error::{Entity, Error};
 use crate::gallery::{
     Enrolled, EnrolledTemplate, Enrollment, Galleries, Gallery, Identity, IdentityChange, IfExists, PersonDetails,
 };
+use crate::matching;
 use crate::pipeline::DetectionSettings;
 use crate::runtime::Place;
 
@@ -63,7 +66,7 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
             continue;
         }
         let Sample { source, template_id } = sample;
-        outcomes.push(match acquiring.acquire(source, &format!("samples[{index}]")).await? {
+        outcomes.push(match acquiring.acquire(source, &part(index)).await? {
             Ok((template, face, choice)) => {
                 let created = SystemTime::now();
                 templates.push(EnrolledTemplate { id: template_id.clone(), template, face, created });
@@ -72,19 +75,49 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
             Err((error, choice)) => Outcome::Failed { error, choice },
         });
     }
-    if templates.is_empty() && !outcomes.iter().any(|outcome| matches!(outcome, Outcome::AlreadyEnrolled(_))) {
-        let failed = outcomes.into_iter().find_map(|outcome| match outcome {
-            Outcome::Failed { error, .. } => Some(error),
-            _ => None,
-        });
-        return Err(failed.unwrap_or_else(|| Error::bad_field("samples", "1 to 64")));
+    let some_enrolled = outcomes.iter().any(|outcome| matches!(outcome, Outcome::AlreadyEnrolled(_)));
+    if templates.is_empty() && !some_enrolled {
+        return Err(first_failure(outcomes, None));
     }
-    let enrollment = Enrollment { identity, change, templates, if_exists };
-    let enrolled = engine.galleries.enroll(gallery, enrollment).await?;
+    let check_defaults = check_defaults(engine, &acquiring.target)?;
+    let enrollment =
+        Enrollment { identity, change, templates, if_exists, check_defaults, may_refuse_all: some_enrolled };
+    let enrolled = match engine.galleries.enroll(gallery, enrollment).await {
+        Err(Error::Refused(finding)) => return Err(first_failure(outcomes, Some(finding))),
+        enrolled => enrolled?,
+    };
+    let results = outcomes.into_iter().enumerate();
     Ok(proto::EnrollResponse {
-        results: outcomes.into_iter().map(|outcome| result_reply(outcome, &enrolled)).collect(),
+        results: results.map(|(index, outcome)| result_reply(outcome, &part(index), &enrolled)).collect(),
         identity: Some(convert::identity_reply(&enrolled.identity, false)),
         created: enrolled.is_new,
+    })
+}
+
+/// The path of a sample in the request.
+fn part(index: usize) -> String {
+    format!("samples[{index}]")
+}
+
+/// What is wrong with the first sample of a call that enrols none: what kept it from a template, or else what the gallery
+/// found of the first template.
+fn first_failure(outcomes: Vec<Outcome>, refused: Option<Finding>) -> Error {
+    let failures = outcomes.into_iter().enumerate().filter_map(|(index, outcome)| match outcome {
+        Outcome::Failed { error, .. } => Some(error),
+        Outcome::Acquired { .. } => refused.clone().map(|finding| Error::Refused(finding).at(&part(index))),
+        Outcome::AlreadyEnrolled(_) => None,
+    });
+    failures.into_iter().next().unwrap_or_else(|| Error::bad_field("samples", "1 to 64"))
+}
+
+/// Where the gallery's checks draw the line, if it does not say: at the thresholds of its pack.
+fn check_defaults(engine: &Engine, gallery: &Gallery) -> Result<CheckDefaults, Error> {
+    let pack = Some(&engine.pack).filter(|pack| pack.id == gallery.pack_id);
+    let (of_search, of_pair) = (pack.and_then(|pack| pack.identification), pack.and_then(|pack| pack.verification));
+    let default = OperatingPoint::Default;
+    Ok(CheckDefaults {
+        duplicate: matching::identification_threshold(default, None, of_search)?.threshold,
+        consistency: matching::verification_threshold(default, of_pair)?.threshold,
     })
 }
 
@@ -208,26 +241,38 @@ impl Acquiring<'_> {
     }
 }
 
-fn result_reply(outcome: Outcome, enrolled: &Enrolled) -> proto::SampleResult {
+fn result_reply(outcome: Outcome, part: &str, enrolled: &Enrolled) -> proto::SampleResult {
     use proto::sample_result::Outcome as Reply;
     let template = |id: &TemplateId| {
         let of_identity = enrolled.identity.templates.iter().find(|template| template.id == *id);
         of_identity.map(|template| Reply::Template(convert::template_reply(template, false)))
     };
+    let failed = |error: &Error, face_choice| proto::SampleResult {
+        outcome: Some(Reply::Failure(failure_reply(error))),
+        face_choice,
+        ..Default::default()
+    };
     match outcome {
-        Outcome::Acquired { template_id, choice } => proto::SampleResult {
-            outcome: template(&template_id),
-            // Another call may have enrolled this id while the photo was worked on.
-            already_enrolled: !enrolled.added.contains(&template_id),
-            face_choice: choice,
-        },
+        Outcome::Acquired { template_id, choice } => {
+            let warnings = enrolled.warnings.get(&template_id).into_iter().flatten().map(finding_reply).collect();
+            match enrolled.refused.get(&template_id) {
+                Some(finding) => {
+                    let error = Error::Refused(finding.clone()).at(part);
+                    proto::SampleResult { warnings, ..failed(&error, choice) }
+                }
+                None => proto::SampleResult {
+                    outcome: template(&template_id),
+                    // Another call may have enrolled this id while the photo was worked on.
+                    already_enrolled: !enrolled.added.contains(&template_id),
+                    face_choice: choice,
+                    warnings,
+                },
+            }
+        }
         Outcome::AlreadyEnrolled(template_id) => {
-            proto::SampleResult { outcome: template(&template_id), already_enrolled: true, face_choice: None }
+            proto::SampleResult { outcome: template(&template_id), already_enrolled: true, ..Default::default() }
         }
-        Outcome::Failed { error, choice } => {
-            let outcome = Some(Reply::Failure(failure_reply(&error)));
-            proto::SampleResult { outcome, already_enrolled: false, face_choice: choice }
-        }
+        Outcome::Failed { error, choice } => failed(&error, choice),
     }
 }
 
@@ -242,5 +287,20 @@ fn failure_reply(error: &Error) -> proto::SampleFailure {
         reason: error.reason().to_owned(),
         message: error.to_string(),
         shortfalls: error.shortfalls().iter().map(shortfall).collect(),
+        finding: error.finding().map(finding_reply),
+    }
+}
+
+fn finding_reply(finding: &Finding) -> proto::EnrollmentFinding {
+    let kind = match finding {
+        Finding::DuplicateIdentity { .. } => proto::FindingKind::DuplicateIdentity,
+        Finding::UnlikeIdentity { .. } => proto::FindingKind::UnlikeIdentity,
+    };
+    let (score, threshold) = finding.measured();
+    proto::EnrollmentFinding {
+        kind: kind.into(),
+        identity_id: finding.duplicate_of().map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        score: score.cosine(),
+        cosine: threshold.cosine(),
     }
 }

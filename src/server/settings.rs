@@ -2,6 +2,7 @@
 
 use super::convert;
 use crate::biometrics::decision::AmbiguityMargin;
+use crate::biometrics::enrolment::CheckPolicy;
 use crate::biometrics::fusion::Fusion;
 use crate::biometrics::quality::QualityGate;
 use crate::biometrics::score::Threshold;
@@ -12,7 +13,7 @@ use crate::gallery::{GalleryChange, GallerySettings, check_display_name};
 /// A setting: its field in the contract, and how what is stated of it is checked and noted.
 type Setting = (&'static str, fn(&proto::Gallery, &mut GalleryChange) -> Result<(), Error>);
 
-const SETTINGS: [Setting; 6] = [
+const SETTINGS: [Setting; 10] = [
     ("display_name", |stated, change| {
         check_display_name("gallery.display_name", &stated.display_name)?;
         change.display_name = Some(stated.display_name.clone());
@@ -38,6 +39,22 @@ const SETTINGS: [Setting; 6] = [
     }),
     ("fusion", |stated, change| {
         change.fusion = Some(fusion(stated.fusion)?);
+        Ok(())
+    }),
+    ("duplicate_policy", |stated, change| {
+        change.duplicate_policy = Some(check_policy("gallery.duplicate_policy", stated.duplicate_policy)?);
+        Ok(())
+    }),
+    ("duplicate_cosine", |stated, change| {
+        change.duplicate_cosine = Some(cosine("gallery.duplicate_cosine", stated.duplicate_cosine)?);
+        Ok(())
+    }),
+    ("consistency_policy", |stated, change| {
+        change.consistency_policy = Some(check_policy("gallery.consistency_policy", stated.consistency_policy)?);
+        Ok(())
+    }),
+    ("consistency_cosine", |stated, change| {
+        change.consistency_cosine = Some(cosine("gallery.consistency_cosine", stated.consistency_cosine)?);
         Ok(())
     }),
 ];
@@ -77,6 +94,10 @@ pub(super) fn reply(settings: &GallerySettings) -> proto::Gallery {
         quality_gate: (settings.quality_gate != QualityGate::default())
             .then(|| quality_gate_reply(&settings.quality_gate)),
         fusion: fusion_reply(settings.fusion),
+        duplicate_policy: check_policy_reply(settings.duplicates.policy),
+        duplicate_cosine: settings.duplicates.cosine.map(Threshold::cosine),
+        consistency_policy: check_policy_reply(settings.consistency.policy),
+        consistency_cosine: settings.consistency.cosine.map(Threshold::cosine),
         ..Default::default()
     }
 }
@@ -99,6 +120,23 @@ fn fusion_reply(fusion: Fusion) -> i32 {
         Fusion::Max => proto::Fusion::Max.into(),
         Fusion::Mean => proto::Fusion::Mean.into(),
         Fusion::QualityWeightedMean => proto::Fusion::QualityWeightedMean.into(),
+    }
+}
+
+fn check_policy(field: &'static str, value: i32) -> Result<CheckPolicy, Error> {
+    match proto::CheckPolicy::try_from(value) {
+        Ok(proto::CheckPolicy::Unspecified | proto::CheckPolicy::Off) => Ok(CheckPolicy::Off),
+        Ok(proto::CheckPolicy::Warn) => Ok(CheckPolicy::Warn),
+        Ok(proto::CheckPolicy::Reject) => Ok(CheckPolicy::Reject),
+        Err(_) => Err(Error::bad_field(field, "a value of CheckPolicy")),
+    }
+}
+
+fn check_policy_reply(policy: CheckPolicy) -> i32 {
+    match policy {
+        CheckPolicy::Off => proto::CheckPolicy::Off.into(),
+        CheckPolicy::Warn => proto::CheckPolicy::Warn.into(),
+        CheckPolicy::Reject => proto::CheckPolicy::Reject.into(),
     }
 }
 

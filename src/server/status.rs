@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::biometrics::enrolment::Finding;
 use crate::biometrics::quality::Shortfall;
 use crate::error::Error;
 
@@ -33,20 +34,21 @@ pub(super) fn status(error: Error) -> Status {
 
 fn code(error: &Error) -> Code {
     match error {
+        Error::AtField { source, .. } => code(source),
         Error::BadField { .. }
         | Error::BadMessage(_)
-        | Error::AtField { .. }
         | Error::Photo(_)
         | Error::Face(_)
         | Error::GalleryFile(_)
         | Error::QualityTooLow(_) => Code::InvalidArgument,
         Error::NotFound(_) => Code::NotFound,
-        Error::AlreadyExists(_) => Code::AlreadyExists,
+        Error::AlreadyExists(_) | Error::Refused(Finding::DuplicateIdentity { .. }) => Code::AlreadyExists,
         Error::PackMismatch { .. }
         | Error::NoCalibrationCurve { .. }
         | Error::GalleryNotEmpty { .. }
         | Error::LastTemplate
         | Error::UnderWay(_)
+        | Error::Refused(Finding::UnlikeIdentity { .. })
         | Error::TooManyTemplates { .. } => Code::FailedPrecondition,
         Error::Overloaded { .. } => Code::ResourceExhausted,
         Error::DeadlineExceeded => Code::DeadlineExceeded,
@@ -65,8 +67,18 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             [("comparisons_needed".into(), comparisons_needed.to_string())].into()
         }
         // Each measure with its value, each limit with its own.
-        error => error.shortfalls().iter().flat_map(shortfall_entries).collect(),
+        error => {
+            let found = error.finding().into_iter().flat_map(finding_entries);
+            error.shortfalls().iter().flat_map(shortfall_entries).chain(found).collect()
+        }
     }
+}
+
+fn finding_entries(finding: &Finding) -> Vec<(String, String)> {
+    let (score, threshold) = finding.measured();
+    let identity = finding.duplicate_of().map(|id| ("identity_id".into(), id.as_str().into()));
+    let measured = [("score", score.cosine()), ("cosine", threshold.cosine())];
+    measured.map(|(name, cosine)| (name.into(), cosine.to_string())).into_iter().chain(identity).collect()
 }
 
 fn shortfall_entries(short: &Shortfall) -> [(String, String); 2] {
@@ -92,6 +104,8 @@ fn retry_after(error: &Error) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::biometrics::face::NotChosen;
+    use crate::biometrics::ids::IdentityId;
+    use crate::biometrics::score::{Score, Threshold};
     use crate::decode::PhotoError;
     use crate::error::Entity;
 
@@ -101,6 +115,9 @@ mod tests {
             (Error::bad_field("a", "b"), Code::InvalidArgument, "BAD_FIELD"),
             (PhotoError::Truncated.into(), Code::InvalidArgument, "PHOTO_TRUNCATED"),
             (Error::from(NotChosen::NoFace).at("a.photo"), Code::InvalidArgument, "NO_FACE"),
+            (Error::QualityTooLow(Vec::new()).at("a"), Code::InvalidArgument, "QUALITY_TOO_LOW"),
+            (Error::from(duplicate()).at("a"), Code::AlreadyExists, "DUPLICATE_IDENTITY"),
+            (Error::from(unlike()), Code::FailedPrecondition, "UNLIKE_IDENTITY"),
             (Error::NotFound(Entity::Gallery), Code::NotFound, "GALLERY_NOT_FOUND"),
             (Error::AlreadyExists(Entity::Identity), Code::AlreadyExists, "IDENTITY_EXISTS"),
             (Error::LastTemplate, Code::FailedPrecondition, "LAST_TEMPLATE"),
@@ -116,6 +133,31 @@ mod tests {
             assert!(!status.message().contains("secret"));
             assert_eq!(status.get_details_error_info().map(|info| info.reason), Some(reason.to_owned()));
         }
+    }
+
+    fn duplicate() -> Finding {
+        let identity = IdentityId::parse("ann").expect("an id");
+        Finding::DuplicateIdentity {
+            identity,
+            score: Score::from_cosine(0.75),
+            threshold: Threshold::IDENTIFICATION_DEFAULT,
+        }
+    }
+
+    fn unlike() -> Finding {
+        Finding::UnlikeIdentity { score: Score::from_cosine(0.125), threshold: Threshold::VERIFICATION_DEFAULT }
+    }
+
+    #[test]
+    fn findings_carry_their_facts() {
+        let facts = |finding: Finding| {
+            let info = status(Error::from(finding).at("samples[0]")).get_details_error_info().expect("an ErrorInfo");
+            let mut facts: Vec<_> = info.metadata.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+            facts.sort();
+            facts.join(" ")
+        };
+        assert_eq!(facts(duplicate()), "cosine=0.5 identity_id=ann score=0.75");
+        assert_eq!(facts(unlike()), "cosine=0.2 score=0.125");
     }
 
     #[test]

@@ -272,6 +272,8 @@ pub mod people {
             change: IdentityChange { display_name: Some(format!("Person {number}")), metadata: Some(metadata.into()) },
             templates: enrolled.collect(),
             if_exists: IfExists::Add,
+            check_defaults: Default::default(),
+            may_refuse_all: false,
         }
     }
 

@@ -18,6 +18,7 @@ mod exact;
 mod export;
 pub mod filter;
 mod galleries;
+mod gallery_record;
 mod graph;
 mod import;
 mod index;

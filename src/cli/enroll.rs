@@ -22,8 +22,9 @@ use crate::contract::enrollment_service_client::EnrollmentServiceClient;
 /// Enrol a folder of people: each folder in it is an identity, each photo in that a template
 ///
 /// Photos are enrolled under their file names, so that the same command again enrols only what is new. Exit code 0: every
-/// photo gave a template; 1: some did not, and are named; 2: error. With --json: one object with the counts, and a list of
-/// photos without a template with the reason of each.
+/// photo gave a template; 1: some did not, and are named; 2: error. What the gallery's policies warn of is told, and is no
+/// failure. With --json: one object with the counts, a list of photos without a template with the reason of each, and the
+/// warnings.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The folder of people: DIR/NAME/PHOTO

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::people::{all, assert_index_agrees, create, enrollment, gallery, identity};
+use common::people::{all, assert_index_agrees, best, create, enrollment, gallery, identity, template};
+use facematch::biometrics::fusion::Fusion;
 use facematch::error::{Entity, Error};
-use facematch::gallery::{ExportPart, Galleries};
+use facematch::gallery::{ExportPart, Galleries, GalleryChange};
 
 fn open(folder: &Path) -> Galleries {
     Galleries::open(folder).expect("open")
@@ -110,6 +111,23 @@ fn round_trip_is_identical_and_survives_a_restart() {
     let to = open(other.path());
     assert!(all(&to, "b1") == all(&from, "a"));
     assert_index_agrees(&to, "b1", "after a restart");
+}
+
+#[test]
+fn fusion_rule_of_the_file_makes_the_rows() {
+    let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
+    let galleries = open(folder.path());
+    some_people(&runtime, &galleries, 20);
+    let change = GalleryChange { fusion: Some(Fusion::Mean), ..Default::default() };
+    runtime.block_on(galleries.update_gallery(gallery("a"), change)).expect("update");
+    import(&galleries, "b", &export(&galleries, "a"), 1_000).expect("import");
+    let counts = |id: &str| galleries.gallery(&gallery(id)).expect("there").1.counts;
+    assert_eq!(counts("b"), counts("a"));
+    for number in 0..20 {
+        let best = |id: &str| best(&galleries, id, template(number, 0)).expect("somebody");
+        assert_eq!(best("b"), best("a"), "the mean's score to the last bit");
+        assert!(best("b").1 < 0.99);
+    }
 }
 
 #[test]

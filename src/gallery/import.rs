@@ -142,7 +142,13 @@ impl Import {
         if gallery.pack_id != begun.gallery.gallery.pack_id || gallery.dimension != begun.gallery.gallery.dimension {
             return Err(Error::GalleryFile("its end is of another pack than its header"));
         }
-        begun.index.set_gallery(gallery.clone());
+        if gallery.settings.fusion == begun.gallery.gallery.settings.fusion {
+            begun.index.set_gallery(gallery.clone());
+        } else {
+            // Rows were made as identities came, before the rule was known.
+            let stored = StoredGallery { number: begun.gallery.number, gallery: gallery.clone() };
+            begun.index = build_index(&self.store, &stored)?;
+        }
         let visible = self.writer.submit(move |change| {
             if change.store.gallery(&gallery.id)?.is_some() {
                 return Err(Error::AlreadyExists(Entity::Gallery));

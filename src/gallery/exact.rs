@@ -140,9 +140,9 @@ impl ExactSearch {
         self.moved = Some(BTreeSet::new());
     }
 
-    /// Returns whose rows were moved, and notes no more.
-    pub(super) fn end_pass(&mut self) -> BTreeSet<IdentityId> {
-        self.moved.take().unwrap_or_default()
+    /// Returns whose rows were moved, and notes no more; `None` where this one has not seen the pass begin.
+    pub(super) fn end_pass(&mut self) -> Option<BTreeSet<IdentityId>> {
+        self.moved.take()
     }
 
     /// Copies some rows: whose each is, and their values one after the other. Rows beyond the last are left out.

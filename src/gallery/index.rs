@@ -98,9 +98,14 @@ impl GalleryIndex {
         }
     }
 
-    /// Makes one of rows, and the metadata of their identities.
-    pub(super) fn restore(gallery: Gallery, rows: ExactSearch, metadata: MetadataIndex) -> Self {
-        Self { rows, metadata, ..Self::new(gallery) }
+    /// Makes one of rows, the metadata of their identities, and how many templates have no row of their own.
+    pub(super) fn restore(
+        gallery: Gallery,
+        rows: ExactSearch,
+        metadata: MetadataIndex,
+        fused: HashMap<u32, usize>,
+    ) -> Self {
+        Self { rows, metadata, fused_total: fused.values().sum(), fused, ..Self::new(gallery) }
     }
 
     pub(super) fn gallery(&self) -> &Gallery {
@@ -117,7 +122,8 @@ impl GalleryIndex {
             let id = self.rows.identity(number)?.as_str().to_owned();
             let metadata = self.metadata.metadata(number).into_iter();
             let metadata = metadata.map(|(key, value)| (key, value_record(&value))).collect();
-            Some(Person { number, id, metadata })
+            let fused = self.fused.get(&number).map_or(0, |fused| *fused as u32);
+            Some(Person { number, id, metadata, fused })
         });
         people.collect()
     }

@@ -10,6 +10,7 @@ use super::{
     Enrolled, EnrolledTemplate, Enrollment, Galleries, GalleryChange, Identity, IdentityChange, IfExists,
     MetadataValue, Scope, Search, SearchPolicy, Synthetic,
 };
+use crate::biometrics::enrolment::CheckDefaults;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::template::Template;
 use crate::error::{Entity, Error};
@@ -57,8 +58,14 @@ pub(super) async fn enroll(galleries: &Galleries, id: &str, number: u64, templat
     });
     let metadata = [("number".to_owned(), MetadataValue::Number(number as f64))];
     let change = IdentityChange { display_name: None, metadata: Some(metadata.into()) };
-    let enrollment =
-        Enrollment { identity: identity(number), change, templates: enrolled.collect(), if_exists: IfExists::Add };
+    let enrollment = Enrollment {
+        identity: identity(number),
+        change,
+        templates: enrolled.collect(),
+        if_exists: IfExists::Add,
+        check_defaults: CheckDefaults::default(),
+        may_refuse_all: false,
+    };
     galleries.enroll(gallery(id), enrollment).await
 }
 

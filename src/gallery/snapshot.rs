@@ -64,6 +64,9 @@ struct Header {
     /// About how many rows follow.
     #[prost(uint64, tag = "6")]
     rows: u64,
+    /// The gallery's fusion rule, by which the rows were made.
+    #[prost(string, tag = "7")]
+    fusion: String,
 }
 
 /// Whose the rows of a chunk are. Their values follow behind the message, packed.
@@ -89,6 +92,9 @@ pub(super) struct Person {
     pub id: String,
     #[prost(btree_map = "string, message", tag = "3")]
     pub metadata: BTreeMap<String, ValueRecord>,
+    /// Templates without a row of their own.
+    #[prost(uint32, tag = "4")]
+    pub fused: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -151,7 +157,11 @@ pub(super) fn write_file(data: &Path, subject: &Subject<'_>) -> std::io::Result<
     let written = write_frames(&temporary, subject);
     // However it ended: the next pass begins anew.
     let moved = write(subject.index).rows.end_pass();
-    let moved = match written.and_then(|writer| writer.end(subject, &moved).map(|()| moved.len())) {
+    let ended = written.and_then(|writer| {
+        let moved = moved.ok_or_else(|| std::io::Error::other("the rows were made anew meanwhile"))?;
+        writer.end(subject, &moved).map(|()| moved.len())
+    });
+    let moved = match ended {
         Ok(moved) => moved,
         Err(error) => {
             let _ = std::fs::remove_file(&temporary);
@@ -177,6 +187,7 @@ fn write_frames(path: &Path, subject: &Subject<'_>) -> std::io::Result<FrameWrit
             pack_id: index.gallery().pack_id.as_str().to_owned(),
             dimension: index.rows.dimension() as u32, // at most 4,096
             rows: index.rows.templates() as u64,
+            fusion: fusion_text(index.gallery()),
         }
     };
     writer.frame(HEADER, &header.encode_to_vec(), &[])?;
@@ -301,7 +312,14 @@ fn check(header: &Header, store: &Store, stored: &StoredGallery) -> Result<(), U
     if header.pack_id != gallery.pack_id.as_str() || header.dimension as usize != gallery.dimension {
         return Err(Unusable::Foreign("pack"));
     }
+    if header.fusion != fusion_text(gallery) {
+        return Err(Unusable::Foreign("fusion rule"));
+    }
     Ok(())
+}
+
+fn fusion_text(gallery: &Gallery) -> String {
+    format!("{:?}", gallery.settings.fusion)
 }
 
 fn parse_identity(text: &str) -> Result<IdentityId, Unusable> {
@@ -317,6 +335,8 @@ struct Loading {
     numbers: HashMap<u32, u32>,
     search: ExactSearch,
     metadata: MetadataIndex,
+    /// Templates without a row of their own, by number.
+    fused: HashMap<u32, usize>,
 }
 
 impl Loading {
@@ -331,6 +351,7 @@ impl Loading {
             numbers: HashMap::new(),
             search: ExactSearch::new(gallery.dimension),
             metadata: MetadataIndex::default(),
+            fused: HashMap::new(),
             gallery,
         }
     }
@@ -346,31 +367,35 @@ impl Loading {
             return Err(Unusable::Damaged("a chunk of rows is of another length"));
         }
         for (identity, template) in identities.into_iter().zip(templates) {
-            let template = TemplateId::parse(&template).map_err(|_| Unusable::Damaged("an id is not one"))?;
-            self.owners.push((identity, template));
+            let template = if template.is_empty() { Ok(TemplateId::of_all()) } else { TemplateId::parse(&template) };
+            self.owners.push((identity, template.map_err(|_| Unusable::Damaged("an id is not one"))?));
         }
         Ok(())
     }
 
     fn take_people(&mut self, people: People) -> Result<(), Unusable> {
-        for Person { number, id, metadata } in people.people {
+        for Person { number, id, metadata, fused } in people.people {
             let (given, before) = self.search.add_person(parse_identity(&id)?);
             if let Some(before) = before {
                 // Deleted and enrolled again while the file was written: the rows before are those that were deleted.
                 self.numbers.retain(|_, given| *given != before);
                 self.metadata.remove(before);
+                self.fused.remove(&before);
             }
             self.numbers.insert(number, given);
             let metadata = metadata.into_iter().map(|(key, value)| Some((key, metadata_value(value)?)));
             let metadata = metadata.collect::<Option<_>>().ok_or(Unusable::Damaged("a value is none"))?;
             self.metadata.insert(given, &metadata);
+            if fused > 0 {
+                self.fused.insert(given, fused as usize);
+            }
         }
         Ok(())
     }
 
     /// Puts an index together. Rows of identities who went while the file was written are left out.
     fn index(self) -> Result<GalleryIndex, Unusable> {
-        let Self { gallery, mut values, owners, numbers, mut search, metadata } = self;
+        let Self { gallery, mut values, owners, numbers, mut search, metadata, fused } = self;
         let dimension = gallery.dimension;
         let mut kept = Vec::with_capacity(owners.len());
         for (row, (number, template)) in owners.into_iter().enumerate() {
@@ -382,7 +407,7 @@ impl Loading {
         }
         values.truncate(kept.len() * dimension);
         search.fill(values, kept);
-        Ok(GalleryIndex::restore(gallery, search, metadata))
+        Ok(GalleryIndex::restore(gallery, search, metadata, fused))
     }
 }
 

@@ -11,14 +11,20 @@ use common::people::{all, assert_index_agrees, best, create, enrollment, gallery
 use facematch::error::Error;
 use facematch::gallery::{Compaction, Galleries};
 
-/// Tells whether a template's values are in any file of a folder: any 16 bytes of them, so that a part is found too.
+/// Tells whether a template's values are in any file of a folder: any 16 bytes of them, so that a part is found too, as they
+/// are in memory or packed as records have them (the lower halves of all values one after the other).
 fn is_on_disk(folder: &Path, number: u64, which: u64) -> bool {
     let template = template(number, which);
-    let bytes: Vec<u8> = template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
-    let needles: Vec<&[u8]> = bytes.chunks_exact(64).map(|chunk| &chunk[..16]).collect();
+    let whole: Vec<u8> = template.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+    let halves: Vec<u8> = template.values().iter().flat_map(|value| (value.to_bits() as u16).to_le_bytes()).collect();
+    let parts = |bytes: &[u8]| -> Vec<[u8; 16]> {
+        bytes.chunks_exact(32).map(|part| *part.first_chunk().expect("16")).collect()
+    };
+    let needles: std::collections::HashSet<[u8; 16]> = parts(&whole).into_iter().chain(parts(&halves)).collect();
+    let first: std::collections::HashSet<u8> = needles.iter().map(|needle| needle[0]).collect();
     files(folder).iter().any(|file| {
-        let first: std::collections::HashSet<u8> = needles.iter().map(|needle| needle[0]).collect();
-        file.windows(16).any(|window| first.contains(&window[0]) && needles.contains(&window))
+        file.windows(16)
+            .any(|window| first.contains(&window[0]) && window.first_chunk().is_some_and(|w| needles.contains(w)))
     })
 }
 

@@ -101,6 +101,11 @@ impl Block {
         Self { rows: 0, dots: [0; BLOCK_ROWS], bounds: [0.0; BLOCK_ROWS], largest: [0.0; BLOCK_ROWS / GROUP_ROWS] }
     }
 
+    /// Returns the product of the row at a place.
+    pub(super) fn dot(&self, at: usize) -> i32 {
+        self.dots.get(at).copied().unwrap_or(i32::MAX)
+    }
+
     /// Iterates over the places of the rows whose bound reaches a floor.
     pub(super) fn reaching(&self, floor: f32) -> impl Iterator<Item = usize> {
         let groups = self.bounds.as_chunks::<GROUP_ROWS>().0.iter().zip(&self.largest).enumerate();
@@ -181,17 +186,21 @@ impl Coarse {
         kernel::bounds(probe, scales.unwrap_or_default(), lost.unwrap_or_default(), block);
     }
 
-    /// Bounds the score with one row of a block by both planes.
-    pub(super) fn bound_row(&self, probe: &CoarseProbe, first: usize, at: usize, block: &Block) -> f32 {
-        let row = first + at;
-        let codes = self.second.codes.get(row * self.row_bytes..(row + 1) * self.row_bytes).unwrap_or_default();
-        let mut dot = [0];
-        kernel::dots(&probe.values, codes, &mut dot);
+    /// Tells whether the bounds of a row's score reach a floor, first by one plane, then by both.
+    pub(super) fn reaches(&self, probe: &CoarseProbe, row: usize, floor: f32) -> bool {
+        let dot = self.first.dot(probe, row, self.row_bytes);
+        let (Some(scale), Some(lost)) = (self.first.scales.get(row), self.first.lost.get(row)) else { return true };
+        let bound = probe.estimate(dot, *scale) + probe.length * lost + probe.lost;
+        bound >= floor && self.bound_row(probe, row, dot) >= floor
+    }
+
+    /// Bounds the score with a row by both planes; its product with the first is known.
+    pub(super) fn bound_row(&self, probe: &CoarseProbe, row: usize, first_dot: i32) -> f32 {
+        let second_dot = self.second.dot(probe, row, self.row_bytes);
         let scales = (self.first.scales.get(row), self.second.scales.get(row));
-        match (block.dots.get(at), scales, self.second.lost.get(row)) {
-            (Some(first_dot), (Some(first_scale), Some(second_scale)), Some(lost)) => {
-                let [second_dot] = dot;
-                let estimate = probe.estimate(*first_dot, *first_scale) + probe.estimate(second_dot, *second_scale);
+        match (scales, self.second.lost.get(row)) {
+            ((Some(first_scale), Some(second_scale)), Some(lost)) => {
+                let estimate = probe.estimate(first_dot, *first_scale) + probe.estimate(second_dot, *second_scale);
                 estimate + probe.length * lost + probe.lost
             }
             _ => f32::INFINITY,
@@ -206,6 +215,14 @@ impl CoarseProbe {
 }
 
 impl Plane {
+    fn dot(&self, probe: &CoarseProbe, row: usize, row_bytes: usize) -> i32 {
+        let codes = self.codes.get(row * row_bytes..(row + 1) * row_bytes).unwrap_or_default();
+        let mut dot = [0];
+        kernel::dots(&probe.values, codes, &mut dot);
+        let [dot] = dot;
+        dot
+    }
+
     fn swap_remove(&mut self, row: usize, row_bytes: usize) {
         let last = self.codes.len().saturating_sub(row_bytes);
         self.codes.copy_within(last.., row * row_bytes);
@@ -309,9 +326,10 @@ mod tests {
                 coarse.bound_block(&coded, 0..rows.len(), &mut block);
                 for (at, row) in rows.iter().enumerate() {
                     let score = dot(probe, row);
-                    for bound in [block.bounds[at], coarse.bound_row(&coded, 0, at, &block)] {
+                    for bound in [block.bounds[at], coarse.bound_row(&coded, at, block.dot(at))] {
                         assert!(bound >= score, "{bound} is no bound of {score} in {dimension} dimensions");
                     }
+                    assert!(coarse.reaches(&coded, at, score), "a row that was looked up, of {score}");
                 }
             }
         }
@@ -329,7 +347,7 @@ mod tests {
         coarse.bound_block(&coded, 0..rows.len(), &mut block);
         for (at, row) in rows.iter().enumerate() {
             let score = dot(&rows[0], row);
-            let (first, both) = (block.bounds[at] - score, coarse.bound_row(&coded, 0, at, &block) - score);
+            let (first, both) = (block.bounds[at] - score, coarse.bound_row(&coded, at, block.dot(at)) - score);
             assert!(first < 0.2 && both < 0.05, "{first} {both}");
         }
     }

@@ -58,8 +58,11 @@ pub struct Wanted<'a> {
     pub only: Option<&'a RoaringBitmap>,
 }
 
-/// An identity's row read in full costs as much as the first pass over this many rows.
-const FULL_ROW_COST: u64 = 8;
+/// A row that is looked up costs as much as this many in a pass, which reads them in order.
+const LOOKED_UP_ROW_COST: u64 = 20;
+
+/// Looked-up rows from which a search is shared by all cores.
+const SHARED_LOOKUPS_MIN: usize = 4 * 1_024;
 
 pub(super) fn cores() -> usize {
     static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
@@ -247,8 +250,8 @@ impl ExactSearch {
         let mut rankings: Vec<Ranking> = wanted.iter().map(|wanted| Ranking::new(wanted.capacity)).collect();
         let mut in_pass: Vec<(&Wanted<'_>, CoarseProbe, &mut Ranking)> = Vec::with_capacity(wanted.len());
         for (wanted, ranking) in wanted.iter().zip(&mut rankings) {
-            match wanted.only.filter(|only| only.len() * FULL_ROW_COST < self.numbers.len() as u64) {
-                Some(few) => self.rank_people(wanted.probe, few, ranking),
+            match wanted.only.filter(|only| only.len() * LOOKED_UP_ROW_COST < self.numbers.len() as u64) {
+                Some(few) => *ranking = self.rank_people(wanted, few),
                 None => in_pass.push((wanted, self.coarse.probe(wanted.probe), ranking)),
             }
         }
@@ -281,14 +284,44 @@ impl ExactSearch {
         rankings
     }
 
-    /// Ranks the rows of few identities, reading each in full.
-    fn rank_people(&self, probe: &[f32], people: &RoaringBitmap, ranking: &mut Ranking) {
+    /// Ranks the rows of few identities: each is looked up, and the others are not touched.
+    fn rank_people(&self, wanted: &Wanted<'_>, people: &RoaringBitmap) -> Ranking {
         let people = people.iter().filter_map(|number| self.people.get(number as usize)?.as_ref());
-        for key in people.flat_map(|person| &person.keys) {
-            if let Some(row) = self.row_of_key.get(key) {
-                self.show(*row, probe, ranking);
+        let keys = people.flat_map(|person| &person.keys);
+        let mut rows: Vec<usize> = keys.filter_map(|key| self.row_of_key.get(key).copied()).collect();
+        rows.sort_unstable();
+        let coarse = self.coarse.probe(wanted.probe);
+        let shares = if rows.len() < SHARED_LOOKUPS_MIN { 1 } else { cores() };
+        let mut parts = rows.chunks(rows.len().div_ceil(shares).max(1));
+        let own = parts.next().unwrap_or_default();
+        std::thread::scope(|scope| {
+            let coarse = &coarse;
+            let others: Vec<_> = parts
+                .map(|part| {
+                    let rank = move || self.rank_rows(wanted, coarse, part);
+                    (std::thread::Builder::new().spawn_scoped(scope, rank), part)
+                })
+                .collect();
+            let mut ranking = self.rank_rows(wanted, coarse, own);
+            for (spawned, part) in others {
+                // No thread to be had, or one that died: the work is done here.
+                let found = spawned.ok().and_then(|thread| thread.join().ok());
+                ranking.absorb(found.unwrap_or_else(|| self.rank_rows(wanted, coarse, part)));
+            }
+            ranking
+        })
+    }
+
+    fn rank_rows(&self, wanted: &Wanted<'_>, coarse: &CoarseProbe, rows: &[usize]) -> Ranking {
+        let mut ranking = Ranking::new(wanted.capacity);
+        let mut floor = ranking.floor();
+        for row in rows {
+            if self.coarse.reaches(coarse, *row, floor) {
+                self.show(*row, wanted.probe, &mut ranking);
+                floor = ranking.floor();
             }
         }
+        ranking
     }
 
     /// Ranks a range of rows, block by block: bounds first, and in full only rows whose bound reaches what is known so far.
@@ -301,7 +334,9 @@ impl ExactSearch {
                 let mut floor = ranking.floor();
                 for at in block.reaching(floor) {
                     // The floor may have risen since: the second bound is held against it as it is now.
-                    if self.is_wanted(first + at, wanted) && self.coarse.bound_row(coarse, first, at, &block) >= floor {
+                    if self.is_wanted(first + at, wanted)
+                        && self.coarse.bound_row(coarse, first + at, block.dot(at)) >= floor
+                    {
                         self.show(first + at, wanted.probe, ranking);
                         floor = ranking.floor();
                     }
@@ -414,6 +449,18 @@ mod tests {
         named(ranking)
     }
 
+    fn brute_force_of(
+        search: &ExactSearch,
+        probe: &[f32],
+        capacity: usize,
+        only: &RoaringBitmap,
+    ) -> Vec<(String, String, f32)> {
+        let mut ranking = Ranking::new(capacity);
+        let rows = (0..search.templates()).filter(|row| only.contains(search.owners[*row].identity));
+        rows.for_each(|row| search.show(row, probe, &mut ranking));
+        named(ranking)
+    }
+
     fn named(ranking: Ranking) -> Vec<(String, String, f32)> {
         let ranked = ranking.into_best_first().into_iter();
         ranked.map(|r| (r.identity.as_str().to_owned(), r.template.as_str().to_owned(), r.score.cosine())).collect()
@@ -472,15 +519,14 @@ mod tests {
             );
         }
         // Few, some, most, all and none of a thousand.
-        for step in [97, 11, 2, 1, 5_000] {
+        for step in [97, 31, 11, 2, 1, 5_000] {
             let only: RoaringBitmap =
                 (1..=1_000).filter(|number| number % step == 0).map(|number| number - 1).collect();
             for (probe, capacity) in [(people.template(3, 7), 5), (people.template(1_999, 0), 1)] {
-                let mut expected = Ranking::new(capacity);
-                search.rank_people(&probe, &only, &mut expected);
+                let expected = brute_force_of(&search, &probe, capacity, &only);
                 let wanted = [Wanted { probe: &probe, capacity, only: Some(&only) }];
                 let found = search.search_many(&wanted).pop().expect("a ranking");
-                assert_eq!(named(found), named(expected), "every {step}th");
+                assert_eq!(named(found), expected, "every {step}th");
             }
         }
     }
@@ -495,6 +541,10 @@ mod tests {
         }
         for probe in [[0.6, 0.0, 0.8, 0.0], [0.0, -1.0, 0.0, 0.0]] {
             assert_eq!(named(search.search(&probe, 20)), brute_force(&search, &probe, 20));
+            let only: RoaringBitmap = (0..3_000).map(|number| number * 17).collect();
+            let wanted = [Wanted { probe: &probe, capacity: 20, only: Some(&only) }];
+            let found = search.search_many(&wanted).pop().expect("a ranking");
+            assert_eq!(named(found), brute_force_of(&search, &probe, 20, &only));
         }
     }
 

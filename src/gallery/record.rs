@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prost::Message;
 
 pub(super) use super::gallery_record::{GalleryRecord, gallery, gallery_record};
+use super::packed::{pack, unpack};
 use super::types::{EnrolledTemplate, Identity, MetadataValue, PersonDetails};
 use crate::biometrics::face::{Face, Landmarks, Point, Rectangle};
 use crate::biometrics::ids::{IdentityId, PackId, TemplateId};
@@ -20,7 +21,7 @@ use crate::biometrics::template::Template;
 use crate::error::Error;
 
 const MAGIC: &[u8; 3] = b"FMR";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 8;
 
 /// How far an import has come.
@@ -66,7 +67,7 @@ pub(super) struct IdentityRecord {
 struct TemplateRecord {
     #[prost(string, tag = "1")]
     id: String,
-    /// f32, little endian.
+    /// See `packed.rs`.
     #[prost(bytes = "vec", tag = "2")]
     values: Vec<u8>,
     /// Box (4), detection score, landmarks (10); empty for an enrolled embedding.
@@ -146,7 +147,7 @@ pub(super) fn seal_identity(key: &[u8], identity: &Identity) -> Vec<u8> {
 pub(super) fn identity_record(identity: &Identity) -> IdentityRecord {
     let templates = identity.templates.iter().map(|enrolled| TemplateRecord {
         id: enrolled.id.as_str().to_owned(),
-        values: enrolled.template.values().iter().flat_map(|value| value.to_le_bytes()).collect(),
+        values: packed(enrolled.template.values()),
         face: enrolled.face.as_ref().map(face_values).unwrap_or_default(),
         created_micros: micros(enrolled.created),
         quality: enrolled.face.as_ref().and_then(|face| face.quality.as_ref()).map(quality_values).unwrap_or_default(),
@@ -188,12 +189,17 @@ pub(super) fn identity(id: IdentityId, record: IdentityRecord, dimension: usize)
     read().map_err(|_| Error::DataLoss("a value is out of its range"))
 }
 
+fn packed(values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(values.len() * 4);
+    pack(values, &mut bytes);
+    bytes
+}
+
 fn enrolled_template(record: &TemplateRecord, pack_id: &PackId, dimension: usize) -> Result<EnrolledTemplate, Error> {
-    let (chunks, rest) = record.values.as_chunks::<4>();
-    if chunks.len() != dimension || !rest.is_empty() {
+    let mut values = Vec::with_capacity(dimension);
+    if unpack(&record.values, dimension, &mut values).is_none_or(|rest| !rest.is_empty()) {
         return Err(Error::DataLoss("a template has another length"));
     }
-    let values: Vec<f32> = chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     Ok(EnrolledTemplate {
         id: TemplateId::parse(&record.id)?,
         template: Template::from_unit_vector(&values, pack_id.clone())?,
@@ -337,7 +343,7 @@ mod tests {
 
     #[test]
     fn record_of_before_there_were_measures_is_read_without() {
-        let values = [0.6f32, 0.8].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let values = packed(&[0.6, 0.8]);
         let before = TemplateRecord { id: "1".into(), values, face: vec![0.5; 15], ..Default::default() };
         let pack_id = PackId::from_digits("0a".repeat(16));
         let read = enrolled_template(&before, &pack_id, 2).expect("whole");

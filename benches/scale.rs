@@ -94,10 +94,13 @@ fn import(folder: &Path) {
     let mut import = galleries.begin_import(gallery(), 0).expect("begin");
     for part in parts {
         import.feed(&part).expect("feed");
+        drop(part);
     }
     import.finish().expect("finish");
+    find(&galleries, 7, Scope::default());
     let time = started.elapsed();
-    report("import, durable", format!("{}, {:.0} templates/s", seconds(time), rows() as f64 / time.as_secs_f64()));
+    report("import, durable, to the first answer", format!("{}, {:.0} templates/s", seconds(time), rows() as f64 / time.as_secs_f64()));
+    report_memory();
     let started = Instant::now();
     galleries.close();
     report("close, with a snapshot", seconds(started.elapsed()));

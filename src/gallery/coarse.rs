@@ -23,7 +23,7 @@ mod quantize;
 use std::ops::Range;
 
 use super::exact::cores;
-use super::large_pages;
+use super::memory;
 
 /// Zero of the codes.
 const CODE_ZERO: f32 = 7.5;
@@ -234,7 +234,7 @@ impl Plane {
     /// Makes room for more rows and returns it.
     fn grow(&mut self, rows: usize, row_bytes: usize) -> PlaneRows<'_> {
         let before = self.scales.len();
-        large_pages::grow(&mut self.codes, |codes| codes.resize((before + rows) * row_bytes, 0));
+        memory::grow(&mut self.codes, |codes| codes.resize((before + rows) * row_bytes, 0));
         self.scales.resize(before + rows, 0.0);
         self.lost.resize(before + rows, 0.0);
         let (_, codes) = self.codes.split_at_mut(before * row_bytes);

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use roaring::RoaringBitmap;
 
 use super::coarse::{BLOCK_ROWS, Block, Coarse, CoarseProbe};
-use super::large_pages;
+use super::memory;
 use super::ranking::Ranking;
 use crate::biometrics::ids::{IdentityId, TemplateId};
 use crate::biometrics::score::Score;
@@ -187,7 +187,7 @@ impl ExactSearch {
         debug_assert_eq!(vector.len(), self.dimension);
         let key = self.next_key;
         self.next_key += 1;
-        large_pages::grow(&mut self.values, |values| values.extend_from_slice(vector));
+        memory::grow(&mut self.values, |values| values.extend_from_slice(vector));
         self.coarse.extend(vector);
         self.row_of_key.insert(key, self.owners.len());
         let number = self.number(identity).unwrap_or_else(|| self.new_number(identity));

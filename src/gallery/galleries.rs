@@ -101,6 +101,7 @@ impl Galleries {
                 None => build_index(&store, &stored).map_err(unopenable)?,
             });
         }
+        store.shed(indexes.identities());
         let sequence = store.sequence().map_err(unopenable)?;
         let (store, indexes) = (Arc::new(store), Arc::new(indexes));
         let writer = Arc::new(Writer::start(Arc::clone(&store), Arc::clone(&indexes), sequence)?);

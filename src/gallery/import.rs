@@ -149,6 +149,7 @@ impl Import {
             let stored = StoredGallery { number: begun.gallery.number, gallery: gallery.clone() };
             begun.index = build_index(&self.store, &stored)?;
         }
+        let identities = begun.index.rows.identities() as u64;
         let visible = self.writer.submit(move |change| {
             if change.store.gallery(&gallery.id)?.is_some() {
                 return Err(Error::AlreadyExists(Entity::Gallery));
@@ -159,7 +160,9 @@ impl Import {
             change.apply(write, Delta::GalleryAdded(Box::new(begun.index)))?;
             Ok(gallery)
         })?;
-        visible.wait()
+        let gallery = visible.wait()?;
+        self.store.shed(identities);
+        Ok(gallery)
     }
 
     fn begin(&mut self, header: Header) -> Result<(), Error> {

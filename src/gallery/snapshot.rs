@@ -25,7 +25,7 @@ use super::archive::checksum;
 use super::crash::step;
 use super::exact::ExactSearch;
 use super::index::{GalleryIndex, read, write};
-use super::large_pages;
+use super::memory;
 use super::metadata::MetadataIndex;
 use super::packed::{pack, unpack};
 use super::record::{ValueRecord, metadata_value};
@@ -344,7 +344,7 @@ impl Loading {
         // What the header says is only a hint: room for more than there is costs nothing until it is used.
         let rows = usize::try_from(header.rows).unwrap_or(0).min(1 << 32);
         let mut values = Vec::new();
-        large_pages::grow(&mut values, |values| values.reserve_exact(rows * gallery.dimension));
+        memory::grow(&mut values, |values| values.reserve_exact(rows * gallery.dimension));
         Self {
             values,
             owners: Vec::with_capacity(rows),

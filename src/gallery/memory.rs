@@ -1,7 +1,7 @@
-//! Asks the operating system to hold what is scanned in large pages: a scan of gigabytes otherwise waits for the addresses
-//! of its pages. Linux's default for programs is to give them to those who ask.
+//! What the operating system is asked about memory: to hold what is scanned in large pages, and to take back what is free.
 
-/// Below this the gain is nothing.
+/// Below this large pages gain nothing. Above, a scan of gigabytes otherwise waits for the addresses of its pages; Linux's
+/// default is to give large ones to those who ask.
 const BYTES_MIN: usize = 4 << 20;
 
 /// Lets a vector grow, and asks for large pages where it moved to another place or became larger.
@@ -34,4 +34,14 @@ const PAGE_BYTES: usize = 4_096;
 #[cfg(not(target_os = "linux"))]
 fn advise<T>(_values: &Vec<T>) {
     let _ = BYTES_MIN;
+}
+
+/// Gives the operating system back what was allocated and is free again: glibc keeps it by default.
+pub(super) fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "a call of the C library")]
+    // SAFETY: it takes no pointers, and changes nothing that a program can see.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

@@ -99,7 +99,10 @@ fn import(folder: &Path) {
     import.finish().expect("finish");
     find(&galleries, 7, Scope::default());
     let time = started.elapsed();
-    report("import, durable, to the first answer", format!("{}, {:.0} templates/s", seconds(time), rows() as f64 / time.as_secs_f64()));
+    report(
+        "import, durable, to the first answer",
+        format!("{}, {:.0} templates/s", seconds(time), rows() as f64 / time.as_secs_f64()),
+    );
     report_memory();
     let started = Instant::now();
     galleries.close();

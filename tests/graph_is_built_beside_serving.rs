@@ -8,7 +8,7 @@ use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use facematch::biometrics::template::Template;
 use facematch::gallery::{
     EnrolledTemplate, Enrollment, Galleries, GalleryChange, GallerySettings, GalleryStatus, IdentityChange, IfExists,
-    Scope, Search, SearchPath, SearchPolicy, Synthetic,
+    RecallTarget, Scope, Search, SearchPath, SearchPolicy, Synthetic,
 };
 
 const DIMENSION: usize = 512;
@@ -173,5 +173,34 @@ async fn build_begins_anew_when_the_rows_are_others() {
     for number in 0..40 {
         assert_eq!(best(&galleries, number), (Some(identity(number)), SearchPath::Graph));
     }
+    galleries.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn graph_is_measured_again_when_the_gallery_has_grown_or_asks_for_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let galleries = filled(folder.path()).await;
+    set_policy(&galleries, SearchPolicy::Graph).await;
+    until("the graph is in use", || status(&galleries).path == SearchPath::Graph).await;
+    let first = status(&galleries).recall.expect("a measurement");
+    for number in 0..PEOPLE / 3 {
+        enroll(&galleries, "g", PEOPLE + number).await;
+    }
+    // It goes on answering meanwhile.
+    assert_eq!(best(&galleries, PEOPLE + 1), (Some(identity(PEOPLE + 1)), SearchPath::Graph));
+    until("it is measured again", || status(&galleries).recall.is_some_and(|recall| recall.time > first.time)).await;
+
+    let second = status(&galleries).recall.expect("a measurement");
+    let change = GalleryChange { recall_target: RecallTarget::new("t", 0.9999).ok(), ..Default::default() };
+    galleries.update_gallery(id("g"), change).await.expect("update");
+    enroll(&galleries, "g", 2 * PEOPLE).await;
+    let is_decided = || {
+        let now = status(&galleries);
+        let meets = now.recall.is_some_and(|recall| recall.missed * 10_000 <= recall.probes);
+        now.build_progress.is_none() && (meets || now.path == SearchPath::Exact)
+    };
+    until("the higher target is met, or the search exact", is_decided).await;
+    println!("{second:?}, then {:?}", status(&galleries));
+    assert!(RecallTarget::new("t", 1.0).is_err() && RecallTarget::new("t", 0.5).is_err());
     galleries.close();
 }

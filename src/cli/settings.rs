@@ -38,6 +38,9 @@ pub(super) struct Settings {
     /// Below which score it does not: a cosine from -1 to 1 [default: the pack's verification threshold]
     #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
     consistency_cosine: Option<f32>,
+    /// The share of mates that a graph must find to be used, from 0.9 to 0.9999; of a new gallery 0.999
+    #[arg(long, value_name = "SHARE")]
+    recall_target: Option<f64>,
     /// What it asks of the photos it enrols, such as eye_distance_px_min=30,sharpness_min=0.15,yaw_degrees_max=35; all
     /// limits at once. `facematch detect` prints what is measured
     #[arg(long, value_name = "LIMIT=VALUE,…", value_delimiter = ',', long_help = gate_help())]
@@ -123,6 +126,7 @@ impl Settings {
             duplicate_cosine: self.duplicate_cosine,
             consistency_policy: self.consistency.map_or(proto::CheckPolicy::Unspecified, Into::into).into(),
             consistency_cosine: self.consistency_cosine,
+            graph_recall_target: self.recall_target,
             ..Default::default()
         })
     }
@@ -140,6 +144,7 @@ impl Settings {
             (self.duplicate_cosine.is_some(), "duplicate_cosine"),
             (self.consistency.is_some(), "consistency_policy"),
             (self.consistency_cosine.is_some(), "consistency_cosine"),
+            (self.recall_target.is_some(), "graph_recall_target"),
         ];
         stated.into_iter().filter(|(is_stated, _)| *is_stated).map(|(_, field)| field.to_owned()).collect()
     }

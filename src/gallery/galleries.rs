@@ -12,8 +12,8 @@ use super::record::now;
 use super::snapshot;
 use super::store::{Store, StoredGallery, Write};
 use super::types::{
-    Deletion, Gallery, GallerySettings, GalleryStatus, Identity, PersonDetails, Search, SearchOutcome, SearchPolicy,
-    StoreError,
+    Deletion, Gallery, GallerySettings, GalleryStatus, Identity, PersonDetails, RecallTarget, Search, SearchOutcome,
+    SearchPolicy, StoreError,
 };
 use super::writer::{Change, Writer};
 use crate::biometrics::decision::AmbiguityMargin;
@@ -56,6 +56,8 @@ pub struct GalleryChange {
     pub consistency_policy: Option<CheckPolicy>,
     /// Below which cosine it is; `Some(None)` is the default.
     pub consistency_cosine: Option<Option<Threshold>>,
+    /// How many mates a graph must propose to be used.
+    pub recall_target: Option<RecallTarget>,
 }
 
 /// Which details of an identity to change; `None` leaves one as it is.
@@ -313,6 +315,7 @@ impl GalleryChange {
         set(&mut settings.fusion, self.fusion);
         set(&mut settings.duplicates.policy, self.duplicate_policy);
         set(&mut settings.duplicates.cosine, self.duplicate_cosine);
+        set(&mut settings.recall_target, self.recall_target);
         set(&mut settings.consistency.policy, self.consistency_policy);
         set(&mut settings.consistency.cosine, self.consistency_cosine);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::record::{micros, time};
-use super::types::{Gallery, GallerySettings, SearchPolicy};
+use super::types::{Gallery, GallerySettings, RecallTarget, SearchPolicy};
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::enrolment::{Check, CheckPolicy};
 use crate::biometrics::fusion::Fusion;
@@ -54,6 +54,8 @@ pub(super) struct GalleryRecord {
     consistency_policy: u32,
     #[prost(float, optional, tag = "16")]
     consistency_cosine: Option<f32>,
+    #[prost(double, optional, tag = "17")]
+    recall_target: Option<f64>,
 }
 
 /// Each value has its place as its number.
@@ -70,6 +72,7 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         fusion,
         duplicates,
         consistency,
+        recall_target,
     } = &gallery.settings;
     GalleryRecord {
         number,
@@ -88,6 +91,7 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         duplicate_cosine: duplicates.cosine.map(Threshold::cosine),
         consistency_policy: place_of(&POLICIES, consistency.policy),
         consistency_cosine: consistency.cosine.map(Threshold::cosine),
+        recall_target: Some(recall_target.share()),
     }
 }
 
@@ -123,6 +127,10 @@ pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, 
                 policy: value_at(&POLICIES, record.consistency_policy)?,
                 cosine: cosine(record.consistency_cosine)?,
             },
+            recall_target: match record.recall_target {
+                Some(share) => RecallTarget::new("recall_target", share)?,
+                None => RecallTarget::default(),
+            },
         };
         Ok(Gallery {
             id,
@@ -153,6 +161,7 @@ mod tests {
                 quality_gate: QualityGate::named([("sharpness_min", 0.3), ("yaw_degrees_max", 30.0)]).expect("a gate"),
                 fusion: Fusion::QualityWeightedMean,
                 duplicates: Check { policy: CheckPolicy::Reject, cosine: None },
+                recall_target: RecallTarget::new("t", 0.99).expect("a target"),
                 consistency: Check { policy: CheckPolicy::Warn, cosine: Threshold::from_cosine("t", 0.1).ok() },
             },
             pack_id: PackId::from_digits("0a".repeat(16)),

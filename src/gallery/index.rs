@@ -15,8 +15,8 @@ use super::ranking::Ranking;
 use super::record::value_record;
 use super::snapshot::Person;
 use super::types::{
-    Gallery, GalleryCounts, GalleryStatus, GraphRecall, Identity, Scope, Search, SearchOutcome, SearchPath,
-    SearchPolicy,
+    Gallery, GalleryCounts, GalleryStatus, GraphRecall, Identity, RecallTarget, Scope, Search, SearchOutcome,
+    SearchPath, SearchPolicy,
 };
 use crate::biometrics::ids::{GalleryId, IdentityId};
 use crate::error::Error;
@@ -26,7 +26,7 @@ pub(super) struct GalleryIndex {
     gallery: Gallery,
     pub(super) rows: ExactSearch,
     metadata: MetadataIndex,
-    graph: GraphState,
+    pub(super) graph: GraphState,
     damaged: BTreeSet<IdentityId>,
     /// Identities set or dropped since the last snapshot.
     pub(super) changes: u64,
@@ -42,9 +42,28 @@ pub(super) enum GraphState {
     /// It is being built; these rows went meanwhile.
     Building(Arc<Build>, Vec<u64>),
     /// It proposes.
-    Ready(GraphSearch, GraphRecall),
+    Ready(Ready),
     /// It failed, or misses too many mates.
     GivenUp(Option<GraphRecall>),
+}
+
+/// A graph in use.
+pub(super) struct Ready {
+    pub graph: GraphSearch,
+    /// What it was measured to miss, and how many rows there were.
+    pub recall: GraphRecall,
+    pub rows: usize,
+    /// While it is measured again.
+    pub again: Option<Arc<Build>>,
+}
+
+/// A graph is measured again once the gallery has grown by one in this many.
+const GROWN_SHARE: usize = 4;
+
+impl Ready {
+    fn is_outgrown(&self, rows: usize, target: RecallTarget) -> bool {
+        self.again.is_none() && (rows > self.rows + self.rows / GROWN_SHARE || !target.is_met_by(&self.recall))
+    }
 }
 
 /// A change of the store that the index must follow.
@@ -174,7 +193,7 @@ impl GalleryIndex {
 
     /// A graph that fails is given up: the exact search answers until the policy is set again.
     fn on_graph(&mut self, change: impl FnOnce(&mut GraphSearch) -> Result<(), Error>) {
-        if let GraphState::Ready(graph, _) = &mut self.graph
+        if let GraphState::Ready(Ready { graph, .. }) = &mut self.graph
             && let Err(error) = change(graph)
         {
             tracing::error!(error = ?error, "graph index failed; searching exactly");
@@ -195,6 +214,16 @@ impl GalleryIndex {
         }
     }
 
+    /// Takes what measuring the graph in use came to, unless it is no longer the one.
+    pub(super) fn end_measurement(&mut self, build: &Arc<Build>, end: impl FnOnce(Ready) -> GraphState) {
+        match std::mem::replace(&mut self.graph, GraphState::Absent) {
+            GraphState::Ready(ready) if ready.again.as_ref().is_some_and(|again| Arc::ptr_eq(again, build)) => {
+                self.graph = end(ready);
+            }
+            other => self.graph = other,
+        }
+    }
+
     /// Tells whether the policy asks for a graph.
     fn wants_graph(&self) -> bool {
         match self.gallery.settings.search_policy {
@@ -206,7 +235,7 @@ impl GalleryIndex {
 
     /// Searches by graph; `None` where there is none, or it has no place free, or not everyone is meant.
     fn search_graph(&self, search: &Search) -> Result<Option<SearchOutcome>, Error> {
-        let GraphState::Ready(graph, _) = &self.graph else { return Ok(None) };
+        let GraphState::Ready(Ready { graph, .. }) = &self.graph else { return Ok(None) };
         if search.exact || !search.scope.is_everyone() {
             return Ok(None);
         }
@@ -272,7 +301,9 @@ impl GalleryIndex {
         let (path, build_progress, recall) = match &self.graph {
             GraphState::Absent => (SearchPath::Exact, None, None),
             GraphState::Building(build, _) => (SearchPath::Exact, Some(build.progress()), None),
-            GraphState::Ready(_, recall) => (SearchPath::Graph, None, Some(*recall)),
+            GraphState::Ready(Ready { recall, again, .. }) => {
+                (SearchPath::Graph, again.as_ref().map(|again| again.progress()), Some(*recall))
+            }
             GraphState::GivenUp(recall) => (SearchPath::Exact, None, *recall),
         };
         GalleryStatus { counts: self.counts(), path, build_progress, recall }
@@ -392,30 +423,52 @@ impl Indexes {
 
     /// Starts a build where the policy asks for a graph and there is none, and drops what it does not ask for.
     fn follow_policy(&self, shared: &Arc<Shared>) {
-        let build = {
+        enum Step {
+            Drop,
+            Build,
+            MeasureAgain,
+        }
+        let step = {
             let index = read(&shared.index);
+            let (rows, target) = (index.rows.templates(), index.gallery.settings.recall_target);
             match (index.wants_graph(), &index.graph) {
-                (true, GraphState::Absent) => Some(Arc::new(Build::default())),
+                (true, GraphState::Absent) => Step::Build,
+                (true, GraphState::Ready(ready)) if ready.is_outgrown(rows, target) => Step::MeasureAgain,
+                // A lower target, which what was measured meets.
+                (true, GraphState::GivenUp(Some(recall))) if target.is_met_by(recall) => Step::Build,
                 (false, GraphState::Absent) | (true, _) => return,
-                (false, _) => None,
+                (false, _) => Step::Drop,
             }
         };
-        let Some(build) = build else {
-            cancel_build(shared);
-            write(&shared.index).graph = GraphState::Absent;
-            return;
+        let build = Arc::new(Build::default());
+        let run = match step {
+            Step::Drop => {
+                cancel_build(shared);
+                write(&shared.index).graph = GraphState::Absent;
+                return;
+            }
+            Step::Build => {
+                write(&shared.index).graph = GraphState::Building(Arc::clone(&build), Vec::new());
+                builder::run
+            }
+            Step::MeasureAgain => {
+                let GraphState::Ready(ready) = &mut write(&shared.index).graph else { return };
+                ready.again = Some(Arc::clone(&build));
+                builder::run_again
+            }
         };
-        write(&shared.index).graph = GraphState::Building(Arc::clone(&build), Vec::new());
         let weak = Arc::downgrade(shared);
         let work = Arc::clone(&build);
-        let thread = std::thread::Builder::new().name("graph-builder".into()).spawn(move || builder::run(&weak, &work));
+        let thread = std::thread::Builder::new().name("graph-builder".into()).spawn(move || run(&weak, &work));
         let mut builders = self.builders.lock().unwrap_or_else(PoisonError::into_inner);
         builders.retain(|builder| !builder.is_finished());
         match thread {
             Ok(thread) => builders.push(thread),
             Err(error) => {
-                tracing::error!(%error, "no thread to build a graph; searching exactly");
-                write(&shared.index).end_build(&build, GraphState::GivenUp(None));
+                tracing::error!(%error, "no thread to build or measure a graph; searching exactly");
+                let mut index = write(&shared.index);
+                index.end_build(&build, GraphState::GivenUp(None));
+                index.end_measurement(&build, |_| GraphState::GivenUp(None));
             }
         }
     }
@@ -437,8 +490,9 @@ impl Indexes {
 }
 
 fn cancel_build(shared: &Shared) {
-    if let GraphState::Building(build, _) = &read(&shared.index).graph {
-        build.cancel();
+    match &read(&shared.index).graph {
+        GraphState::Building(build, _) | GraphState::Ready(Ready { again: Some(build), .. }) => build.cancel(),
+        _ => {}
     }
 }
 

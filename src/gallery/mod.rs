@@ -50,5 +50,6 @@ pub use synthetic::{Synthetic, SyntheticGallery, write_synthetic};
 pub(crate) use types::check_display_name;
 pub use types::{
     Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, GalleryStatus, GraphRecall, Identity,
-    IfExists, MetadataValue, PersonDetails, Scope, Search, SearchOutcome, SearchPath, SearchPolicy, StoreError,
+    IfExists, MetadataValue, PersonDetails, RecallTarget, Scope, Search, SearchOutcome, SearchPath, SearchPolicy,
+    StoreError,
 };

@@ -27,6 +27,39 @@ pub enum SearchPolicy {
     Graph,
 }
 
+/// The share of mates that a gallery's graph must propose to be used: from .9 to .9999.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RecallTarget(f64);
+
+impl RecallTarget {
+    /// Checks a target.
+    ///
+    /// *Errors*: [`Error::BadField`].
+    pub fn new(field: &'static str, share: f64) -> Result<Self, Error> {
+        if !(0.9..=0.9999).contains(&share) {
+            return Err(Error::bad_field(field, "a share from 0.9 to 0.9999"));
+        }
+        Ok(Self(share))
+    }
+
+    /// Returns the share.
+    pub fn share(self) -> f64 {
+        self.0
+    }
+
+    /// Tells whether what was measured meets it.
+    pub(super) fn is_met_by(self, recall: &GraphRecall) -> bool {
+        recall.missed as f64 <= (1.0 - self.0) * recall.probes as f64 + 1e-9
+    }
+}
+
+impl Default for RecallTarget {
+    /// One mate in a thousand may be missed.
+    fn default() -> Self {
+        Self(0.999)
+    }
+}
+
 /// A gallery's settings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GallerySettings {
@@ -46,6 +79,8 @@ pub struct GallerySettings {
     pub duplicates: Check,
     /// New templates that are unlike their identity's others.
     pub consistency: Check,
+    /// How many mates a graph must propose to be used.
+    pub recall_target: RecallTarget,
 }
 
 /// A gallery.
@@ -104,7 +139,7 @@ pub struct GalleryStatus {
     pub counts: GalleryCounts,
     /// How searches are answered now.
     pub path: SearchPath,
-    /// While a graph is being built: the share that is done.
+    /// While a graph is being built, or measured again: the share that is done.
     pub build_progress: Option<f64>,
     /// What the graph was measured to miss, also where it is therefore not used.
     pub recall: Option<GraphRecall>,

@@ -8,12 +8,12 @@ use crate::biometrics::quality::QualityGate;
 use crate::biometrics::score::Threshold;
 use crate::contract as proto;
 use crate::error::Error;
-use crate::gallery::{GalleryChange, GallerySettings, check_display_name};
+use crate::gallery::{GalleryChange, GallerySettings, RecallTarget, check_display_name};
 
 /// A setting: its field in the contract, and how what is stated of it is checked and noted.
 type Setting = (&'static str, fn(&proto::Gallery, &mut GalleryChange) -> Result<(), Error>);
 
-const SETTINGS: [Setting; 10] = [
+const SETTINGS: [Setting; 11] = [
     ("display_name", |stated, change| {
         check_display_name("gallery.display_name", &stated.display_name)?;
         change.display_name = Some(stated.display_name.clone());
@@ -57,6 +57,11 @@ const SETTINGS: [Setting; 10] = [
         change.consistency_cosine = Some(cosine("gallery.consistency_cosine", stated.consistency_cosine)?);
         Ok(())
     }),
+    ("graph_recall_target", |stated, change| {
+        let target = stated.graph_recall_target.map(|share| RecallTarget::new("gallery.graph_recall_target", share));
+        change.recall_target = Some(target.transpose()?.unwrap_or_default());
+        Ok(())
+    }),
 ];
 
 /// The settings of a new gallery: what is not stated has its default.
@@ -98,6 +103,7 @@ pub(super) fn reply(settings: &GallerySettings) -> proto::Gallery {
         duplicate_cosine: settings.duplicates.cosine.map(Threshold::cosine),
         consistency_policy: check_policy_reply(settings.consistency.policy),
         consistency_cosine: settings.consistency.cosine.map(Threshold::cosine),
+        graph_recall_target: Some(settings.recall_target.share()),
         ..Default::default()
     }
 }

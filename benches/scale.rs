@@ -195,7 +195,8 @@ fn stalls(folder: &Path) {
     let mut import = galleries.begin_import(few, 0).expect("begin");
     write_synthetic(&wanted, |part, _| import.feed(part)).expect("feed");
     import.finish().expect("finish");
-    let jobs: [(&str, fn(&Galleries)); 3] = [
+    type Job = fn(&Galleries);
+    let jobs: [(&str, Job); 3] = [
         ("nothing", |_| std::thread::sleep(Duration::from_secs(2))),
         ("an export", |galleries| galleries.export(&gallery(), |_| Ok(())).expect("export")),
         ("a compaction", |galleries| {

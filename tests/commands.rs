@@ -271,3 +271,50 @@ fn help_teaches() {
         assert!(help.contains("[env: FACEMATCH_"), "{command}");
     }
 }
+
+/// What `gallery` does with files: made up, imported, exported, imported again, compacted.
+#[test]
+fn gallery_commands_move_whole_galleries() {
+    let Some(shared) = common::shared("gallery_commands_move_whole_galleries") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Served::start(&shared, &folder.path().join("data"));
+    let call = |arguments: &[&str], exit_code| {
+        let mut command = program(&shared);
+        run(command.args(arguments).args(["--endpoint", &server.endpoint]), exit_code)
+    };
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (made, exported) = (path("made.gallery"), path("exported.gallery"));
+
+    let text = run(program(&shared).args(["gallery", "synthesize", &made, "--templates", "3000"]), 0);
+    assert!(text.contains("3000 templates"), "{text}");
+    let text = call(&["gallery", "import", &made], 0);
+    assert!(text.contains("synthetic") && text.contains("3000 templates"), "{text}");
+    let text = call(&["gallery", "import", &made], 2);
+    assert!(text.contains("GALLERY_EXISTS"), "{text}");
+    call(&["gallery", "export", "synthetic", &exported], 0);
+    assert!(!Path::new(&format!("{exported}.part")).exists(), "the file is there once it is whole");
+    let text = call(&["gallery", "import", &exported, "--as", "copy"], 0);
+    assert!(text.contains("copy") && text.contains("3000 templates"), "{text}");
+    let show = |gallery: &str| call(&["identity", "get", "--gallery", gallery, "00000007", "--json"], 0);
+    assert_eq!(show("synthetic"), show("copy"));
+
+    let mut damaged = std::fs::read(&exported).expect("read");
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(path("damaged.gallery"), damaged).expect("write");
+    let text = call(&["gallery", "import", &path("damaged.gallery"), "--as", "broken"], 2);
+    assert!(text.contains("GALLERY_FILE_DAMAGED"), "{text}");
+    call(&["gallery", "get", "broken"], 2);
+    // What broke off is resumed by the same command with the whole file.
+    let text = call(&["gallery", "import", &exported, "--as", "broken"], 0);
+    assert!(text.contains("3000 templates"), "{text}");
+    let text = call(&["gallery", "export", "nobody", &path("nothing")], 2);
+    assert!(text.contains("GALLERY_NOT_FOUND") && !Path::new(&path("nothing")).exists(), "{text}");
+    call(&["gallery", "import", &path("no such file")], 2);
+
+    call(&["gallery", "delete", "copy", "--force"], 0);
+    let reply: Value = serde_json::from_str(&call(&["gallery", "compact", "--json"], 0)).expect("JSON");
+    assert!(reply["bytes_after"].as_u64().is_some_and(|bytes| bytes > 0), "{reply}");
+    assert!(call(&["gallery", "list"], 0).contains("broken"));
+    drop(server);
+}

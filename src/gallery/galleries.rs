@@ -351,7 +351,7 @@ pub(super) fn build_index(store: &Store, stored: &StoredGallery) -> Result<Galle
 }
 
 fn set_gallery(change: &mut Change<'_>, stored: StoredGallery) -> Result<Gallery, Error> {
-    let delta = Delta::GallerySet(stored.gallery.clone());
+    let delta = Delta::GallerySet(Box::new(stored.gallery.clone()));
     write_gallery(change, stored, delta)
 }
 

@@ -68,7 +68,7 @@ impl Ready {
 
 /// A change of the store that the index must follow.
 pub(super) enum Delta {
-    GallerySet(Gallery),
+    GallerySet(Box<Gallery>),
     /// With all that is in it.
     GalleryAdded(Box<GalleryIndex>),
     /// Settings that change the rows: all of them anew, as the store has them at this point.
@@ -313,7 +313,7 @@ impl GalleryIndex {
 impl Indexes {
     pub(super) fn apply(&self, delta: Delta) {
         match delta {
-            Delta::GallerySet(gallery) => self.set_gallery(gallery),
+            Delta::GallerySet(gallery) => self.set_gallery(*gallery),
             Delta::GalleryAdded(index) => self.insert(*index),
             Delta::GalleryRebuilt(index) => self.replace(*index),
             Delta::GalleryDropped(id) => self.drop_gallery(&id),

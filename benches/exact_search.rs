@@ -33,6 +33,23 @@ fn gallery(people: Synthetic, rows: usize) -> (ExactSearch, Vec<f32>) {
     (search, matrix)
 }
 
+/// Bytes to read, in pages of a size: the search asks for large ones.
+fn ones(count: usize, in_large_pages: bool) -> Vec<u64> {
+    let mut bytes: Vec<u64> = Vec::with_capacity(count);
+    #[cfg(target_os = "linux")]
+    if in_large_pages {
+        let start = bytes.as_ptr().cast::<u8>();
+        let skipped = start.align_offset(4_096);
+        #[expect(unsafe_code, reason = "the advice has no safe form")]
+        // SAFETY: the range lies within the vector's own allocation, and advice changes nothing that a program can see.
+        unsafe {
+            libc::madvise(start.add(skipped).cast_mut().cast(), count * 8 - skipped, libc::MADV_HUGEPAGE);
+        }
+    }
+    bytes.resize(count, 1);
+    bytes
+}
+
 fn exact_search(criterion: &mut Criterion) {
     let people = Synthetic::new(1, DIMENSION);
     let rows = rows();
@@ -47,10 +64,13 @@ fn exact_search(criterion: &mut Criterion) {
     group.sample_size(30);
 
     // What the first pass must read, and nothing else: half a byte a value, and eight bytes a row.
-    let bytes: Vec<u64> = vec![1; rows * (DIMENSION / 2 + 8) / 8];
-    group.bench_function("plain read of the first pass's bytes", |bencher| {
-        bencher.iter(|| black_box(&bytes).iter().copied().fold(0, u64::wrapping_add));
-    });
+    let count = rows * (DIMENSION / 2 + 8) / 8;
+    for (pages, is_large) in [("small", false), ("large", true)] {
+        let bytes = ones(count, is_large);
+        group.bench_function(format!("plain read of the first pass's bytes, {pages} pages"), |bencher| {
+            bencher.iter(|| black_box(&bytes).iter().copied().fold(0, u64::wrapping_add));
+        });
+    }
     group.bench_function("exact search, top 5", |bencher| bencher.iter(|| search.search(black_box(next()), 5)));
     group.bench_function("exact search, top 100", |bencher| bencher.iter(|| search.search(black_box(next()), 100)));
     group.bench_function("exact search, 8 probes in a pass, top 5", |bencher| {

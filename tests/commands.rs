@@ -318,3 +318,46 @@ fn gallery_commands_move_whole_galleries() {
     assert!(call(&["gallery", "list"], 0).contains("broken"));
     drop(server);
 }
+
+#[test]
+fn load_times_calls_and_counts_what_failed() {
+    let Some(shared) = common::shared("load_times_calls_and_counts_what_failed") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Served::start(&shared, &folder.path().join("data"));
+    let load = |arguments: &[&str], exit_code| -> Value {
+        let mut command = program(&shared);
+        command.args(["load", "--json", "--warm-up", "0.1", "--endpoint", &server.endpoint]).args(arguments);
+        let text = run(&mut command, exit_code);
+        serde_json::from_str(text.lines().next().expect("a line")).unwrap_or(Value::Null)
+    };
+    let page = folder.path().join("load.html").to_str().expect("UTF-8").to_owned();
+    let photos = shared.join("faces/lfw/photos/Ai_Sugiyama").to_str().expect("UTF-8").to_owned();
+
+    assert_eq!(load(&["identify", "--duration", "0.5"], 2), Value::Null, "no gallery, and none is to be made");
+    assert_eq!(load(&["verify", "--duration", "0.5"], 2), Value::Null, "no photos");
+    // The gallery's templates are of the server's pack, so that photos can be sent to it too.
+    let both = ["--synthetic", "1000", "--photos", &photos, "--duration", "0.5"];
+    let mixed = load(&[&["mixed", "--rate", "50,100", "--report", &page], &both[..]].concat(), 0);
+    let steps = mixed["steps"].as_array().expect("steps");
+    assert_eq!(steps.iter().map(|step| step["rate"].as_f64()).collect::<Vec<_>>(), [Some(50.0), Some(100.0)]);
+    for step in steps {
+        let (answered, rate) = (step["answered"].as_f64().expect("a number"), step["rate"].as_f64().expect("a rate"));
+        assert!((answered - rate * 0.5).abs() <= 2.0, "{step}");
+        let latency = |name: &str| step["latency_ms"][name].as_f64().expect("a number");
+        assert!(0.0 < latency("p50") && latency("p50") <= latency("p99") && latency("p99") <= latency("max"), "{step}");
+    }
+    assert!(std::fs::read_to_string(&page).expect("the page").contains("<polyline"));
+    let photo = load(&[&["identify-photo", "--concurrency", "2"], &both[..]].concat(), 0);
+    assert!(photo["steps"][0]["answered"].as_u64().is_some_and(|answered| answered > 2), "{photo}");
+    let knee = load(&["enroll", "--find-knee", "0.001", "--rate", "20", "--duration", "0.2", "--photos", &photos], 1);
+    assert!(knee["knee_rate"].is_null() && knee["steps"].as_array().is_some_and(|steps| steps.len() > 1), "{knee}");
+
+    // Calls that fail are counted by their reason, and make the exit code.
+    call_to_delete(&shared, &server.endpoint);
+    let failed = load(&["identify-photo", "--photos", &photos, "--duration", "0.3"], 1);
+    assert!(failed["steps"][0]["failed_by_reason"]["GALLERY_NOT_FOUND"].as_u64().is_some_and(|count| count > 0));
+}
+
+fn call_to_delete(shared: &Path, endpoint: &str) {
+    run(program(shared).args(["gallery", "delete", "load", "--force", "--endpoint", endpoint]), 0);
+}

@@ -8,6 +8,7 @@ mod gallery;
 mod gallery_file;
 mod identify;
 mod identity;
+mod load;
 mod local;
 mod output;
 mod remote;
@@ -40,7 +41,7 @@ impl Answer {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 match, or done · 1 no match; detect, enroll: a photo without a face · 2 error
+Exit codes: 0 match, or done · 1 no match; detect, enroll: a photo without a face; load: calls failed · 2 error
 
 Start here:
   facematch verify a.jpg b.jpg                    is this the same person?
@@ -75,10 +76,11 @@ enum Command {
     Identify(identify::Arguments),
     Gallery(gallery::Arguments),
     Identity(identity::Arguments),
+    Load(load::Arguments),
 }
 
 /// Which settings each command uses, besides those of all.
-const SCOPES: [(&str, &[Scope]); 7] = [
+const SCOPES: [(&str, &[Scope]); 8] = [
     ("serve", &[Scope::Model, Scope::Server]),
     ("detect", &[Scope::Model]),
     ("verify", &[Scope::Model]),
@@ -86,6 +88,7 @@ const SCOPES: [(&str, &[Scope]); 7] = [
     ("identify", &[Scope::Client]),
     ("gallery", &[Scope::Client]),
     ("identity", &[Scope::Client]),
+    ("load", &[Scope::Client]),
 ];
 
 /// Runs the command that the program's arguments ask for. Wrong arguments and `--help` end the process.
@@ -110,6 +113,7 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Identify(arguments) => block_on(identify::run(&config, &output, arguments)),
         Command::Gallery(arguments) => block_on(gallery::run(&config, &output, arguments)),
         Command::Identity(arguments) => block_on(identity::run(&config, &output, arguments)),
+        Command::Load(arguments) => block_on(load::run(&config, &output, arguments)),
     }
 }
 

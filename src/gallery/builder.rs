@@ -25,7 +25,7 @@ const ROUNDS_MAX: usize = 50;
 const PROBES_MIN: usize = 3_000;
 
 /// Candidates that a search keeps, tried in turn until the graph misses few enough.
-const EXPANSIONS: [usize; 5] = [256, 512, 1_024, 2_048, 4_096];
+const EXPANSIONS: [usize; 7] = [64, 128, 256, 512, 1_024, 2_048, 4_096];
 
 /// Proposals asked for when measuring: as many as a search asks for first.
 const PROPOSALS: usize = 64;

@@ -226,7 +226,7 @@ fn add_rows(graph: &mut GraphSearch, shared: &Weak<Shared>, build: &Build, keys:
 /// Raises the expansion until the graph proposes the mates of enough probes, and returns what was measured at the last.
 ///
 /// A probe is another template of the row's identity where there is one that clearly is its mate, else the row moved at
-/// random to a cosine of .6: as far from it as a poor photo of the same person.
+/// random to a cosine of .45: as far from it as a photo of the same person that only just matches.
 fn measure(graph: &mut Measured<'_>, shared: &Weak<Shared>, build: &Build, keys: &[u64]) -> Result<GraphRecall, Ended> {
     let target = read(&shared.upgrade().ok_or(Ended::Cancelled)?.index).gallery().settings.recall_target;
     let probes_wanted = PROBES_MIN.max((3.0 / (1.0 - target.share())).ceil() as usize);
@@ -263,8 +263,9 @@ fn measure(graph: &mut Measured<'_>, shared: &Weak<Shared>, build: &Build, keys:
     Ok(recall)
 }
 
-/// The cosine of a mate beyond doubt, and of a probe made by moving a row: with it the row is the probe's first.
-const MATE_COSINE: f32 = 0.6;
+/// The cosine from which a sibling counts as a mate that must be found, and of a probe made by moving a row. Just above the
+/// identification thresholds in use (.40): easier probes, at .6, make a graph look twice as good as it is.
+const MATE_COSINE: f32 = 0.45;
 
 /// Moves a unit vector in a random direction until its cosine to where it was is [`MATE_COSINE`].
 fn moved(row: &[f32], random: &mut Random) -> Vec<f32> {

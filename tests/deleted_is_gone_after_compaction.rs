@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use common::people::{all, assert_index_agrees, best, create, enrollment, gallery, identity, template};
 use facematch::error::Error;
-use facematch::gallery::{Compaction, Galleries};
+use facematch::gallery::{Compaction, Galleries, SyntheticGallery, write_synthetic};
 
 /// Tells whether a template's values are in any file of a folder: any 16 bytes of them, so that a part is found too, as they
 /// are in memory or packed as records have them (the lower halves of all values one after the other).
@@ -91,6 +91,70 @@ fn deleted_identity_template_and_gallery_are_in_no_file() {
     compact(&galleries);
     check(&galleries, "after another one");
     assert!(!is_on_disk(folder.path(), 60, 0));
+}
+
+/// A gallery whose records are still being removed behind its deletion, and what an import that broke off has left.
+#[test]
+fn gallery_and_broken_import_deleted_just_before_are_in_no_file() {
+    let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
+    let galleries = Galleries::open(folder.path()).expect("open");
+    let file = synthetic_file(30_000);
+    let mut import = galleries.begin_import(gallery("large"), 0).expect("begin");
+    import.feed(&file).expect("feed");
+    import.finish().expect("finish");
+    let mut broken = galleries.begin_import(gallery("broken"), 0).expect("begin");
+    broken.feed(&file[..file.len() - 1]).expect("feed");
+    assert!(matches!(runtime.block_on(galleries.delete_gallery(gallery("broken"), true)), Err(Error::UnderWay(_))));
+    drop(broken);
+    runtime.block_on(galleries.delete_gallery(gallery("broken"), true)).expect("delete");
+    assert!(galleries.import_state(&gallery("broken")).is_err());
+    runtime.block_on(galleries.delete_gallery(gallery("large"), true)).expect("delete");
+    compact(&galleries);
+    for number in [0, 17, 4_000, 9_000] {
+        assert!(!is_on_disk(folder.path(), number, 0), "a template of {number} is in a file");
+    }
+}
+
+fn synthetic_file(templates: u64) -> Vec<u8> {
+    let (dimension, pack_id) = (common::people::DIMENSION, common::people::pack());
+    let wanted = SyntheticGallery { gallery: gallery("made"), pack_id, dimension, seed: 1, templates };
+    let mut file = Vec::new();
+    let take = |part: &[u8], _| {
+        file.extend_from_slice(part);
+        Ok::<(), Error>(())
+    };
+    write_synthetic(&wanted, take).expect("a file");
+    file
+}
+
+/// The marker removed, as an error advises where there is no backup, while a folder of a copy that never came to its end
+/// lies beside the store: nothing of it comes into the next copy.
+#[test]
+fn left_over_copy_never_comes_back() {
+    let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
+    let galleries = Galleries::open(folder.path()).expect("open");
+    runtime.block_on(async {
+        create(&galleries, "a").await;
+        for number in 0..20 {
+            enroll(&galleries, "a", number, &[0]).await;
+        }
+    });
+    galleries.close();
+    drop(galleries);
+    for entry in ["store-2", "store-1"].map(|name| folder.path().join(name)) {
+        std::fs::create_dir_all(&entry).expect("a folder");
+    }
+    for file in ["db", "conf"] {
+        std::fs::copy(folder.path().join("store-1").join(file), folder.path().join("store-2").join(file))
+            .expect("copy");
+    }
+    std::fs::remove_file(folder.path().join("facematch.state")).expect("remove the marker");
+    let galleries = Galleries::open(folder.path()).expect("open");
+    runtime.block_on(galleries.delete_identity(gallery("a"), identity(7))).expect("delete");
+    compact(&galleries);
+    assert!(galleries.identity(&gallery("a"), &identity(7)).is_err(), "a deleted identity is back");
+    assert_eq!(all(&galleries, "a").len(), 19);
+    assert!(!is_on_disk(folder.path(), 7, 0));
 }
 
 #[test]

@@ -18,6 +18,8 @@ fn open(folder: &Path) -> Galleries {
 fn export(galleries: &Galleries, id: &str) -> Vec<u8> {
     let mut file = Vec::new();
     let take = |part: ExportPart| {
+        // About a megabyte, whatever changes meanwhile: a message of the contract must hold it.
+        assert!(part.bytes.len() < 3 << 20, "a part of {} bytes", part.bytes.len());
         file.extend_from_slice(&part.bytes);
         Ok(())
     };

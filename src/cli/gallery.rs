@@ -71,7 +71,8 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
     if let Action::Synthesize(arguments) = &arguments.action {
         return gallery_file::synthesize(output, arguments);
     }
-    let mut client = GalleryServiceClient::new(remote::connect(config).await?);
+    let client = GalleryServiceClient::new(remote::connect(config).await?);
+    let mut client = client.max_decoding_message_size(remote::REPLY_BYTES_MAX);
     match arguments.action {
         Action::Export(arguments) => return gallery_file::export(client, output, &arguments).await,
         Action::Import(arguments) => {

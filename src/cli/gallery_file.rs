@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
+use tonic_types::StatusExt;
 
 use super::Answer;
 use super::output::Output;
@@ -104,18 +105,18 @@ pub(super) async fn import(
     let mut source = Source::open(&arguments.file)?;
     let (export_id, had) = read_file_ids(&source.beginning)?;
     let gallery_id = arguments.gallery.clone().unwrap_or(had);
-    let request = proto::GetImportRequest { gallery_id: gallery_id.clone() };
-    let offset = match client.get_import(request).await {
-        Ok(state) => {
-            Some(state.into_inner()).filter(|state| state.export_id == export_id).map_or(0, |state| state.offset)
-        }
-        Err(status) if status.code() == Code::NotFound => 0,
-        Err(status) => return Err(failed(status)),
-    };
-    let offset = source.seek(offset)?;
     let bar = output.byte_progress(source.bytes);
-    bar.set_position(offset);
     for _ in 0..BREAK_WAITS {
+        let request = proto::GetImportRequest { gallery_id: gallery_id.clone() };
+        let offset = match client.get_import(request).await {
+            Ok(state) => {
+                Some(state.into_inner()).filter(|state| state.export_id == export_id).map_or(0, |state| state.offset)
+            }
+            Err(status) if status.code() == Code::NotFound => 0,
+            Err(status) => return Err(failed(status)),
+        };
+        let offset = source.seek(offset)?;
+        bar.set_position(offset);
         let (sender, parts) = tokio::sync::mpsc::channel(2);
         let (first, again) =
             (proto::ImportGalleryRequest { gallery_id: gallery_id.clone(), offset, data: vec![] }, &bar);
@@ -136,11 +137,9 @@ pub(super) async fn import(
         };
         let (reply, read) = tokio::join!(call, send);
         match reply {
-            Err(status) if remote::reason(&status).as_deref() == Some("UNDER_WAY") && source.can_seek() => {
-                // The server may not have noticed yet that this import broke off.
+            Err(status) if is_still_under_way(&status) && source.can_seek() => {
+                // The server may not have noticed yet that this import broke off, or has just done so.
                 tokio::time::sleep(BREAK_WAIT).await;
-                source.seek(offset)?;
-                bar.set_position(offset);
             }
             Err(status) => return Err(failed(status)),
             Ok(reply) => {
@@ -151,6 +150,12 @@ pub(super) async fn import(
         }
     }
     anyhow::bail!("another import into this gallery is under way")
+}
+
+/// Tells whether an import failed because of one before it: that goes on, or has gone further than it was when asked.
+fn is_still_under_way(status: &tonic::Status) -> bool {
+    let violations = status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
+    remote::reason(status).as_deref() == Some("UNDER_WAY") || violations.iter().any(|at| at.field == "offset")
 }
 
 pub(super) async fn compact(mut client: Client, output: &Output) -> anyhow::Result<Answer> {
@@ -205,7 +210,17 @@ fn is_standard(path: &Path) -> bool {
 /// A file that is there only once it is whole; or stdout.
 enum NewFile {
     Standard,
-    File { file: std::fs::File, temporary: PathBuf, path: PathBuf },
+    File { file: std::fs::File, temporary: Temporary, path: PathBuf },
+}
+
+/// The name of a file that is not whole yet: removed where it does not become so.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Renamed by then where all went well.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl NewFile {
@@ -213,23 +228,24 @@ impl NewFile {
         if is_standard(path) {
             return Ok(Self::Standard);
         }
+        // A name of its own: another export to the same place must not write into this one.
         let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".part");
+        temporary.push(format!(".{}.part", uuid::Uuid::now_v7()));
         let temporary = PathBuf::from(temporary);
         let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.write(true).create_new(true);
         // Templates are nobody else's business.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&temporary).with_context(|| format!("cannot write {}", temporary.display()))?;
-        Ok(Self::File { file, temporary, path: path.to_path_buf() })
+        Ok(Self::File { file, temporary: Temporary(temporary), path: path.to_path_buf() })
     }
 
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         match self {
             Self::Standard => std::io::stdout().lock().write_all(bytes).context("cannot write to stdout"),
             Self::File { file, temporary, .. } => {
-                file.write_all(bytes).with_context(|| format!("cannot write {}", temporary.display()))
+                file.write_all(bytes).with_context(|| format!("cannot write {}", temporary.0.display()))
             }
         }
     }
@@ -238,8 +254,12 @@ impl NewFile {
         match self {
             Self::Standard => std::io::stdout().lock().flush().context("cannot write to stdout"),
             Self::File { file, temporary, path } => {
-                file.sync_all().with_context(|| format!("cannot write {}", temporary.display()))?;
-                std::fs::rename(&temporary, &path).with_context(|| format!("cannot write {}", path.display()))
+                file.sync_all().with_context(|| format!("cannot write {}", temporary.0.display()))?;
+                let cannot = || format!("cannot write {}", path.display());
+                std::fs::rename(&temporary.0, &path).with_context(cannot)?;
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                let folder = std::fs::File::open(folder.unwrap_or(Path::new("."))).with_context(cannot)?;
+                folder.sync_all().with_context(cannot)
             }
         }
     }

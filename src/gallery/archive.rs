@@ -10,9 +10,10 @@
 //! damaged one is. The end says how many frames came before it. So a file that reads to its end is whole.
 
 use prost::Message;
+use prost::encoding::{WireType, decode_key, decode_varint};
 
 use super::record::{self, GalleryRecord, IdentityRecord};
-use super::types::{Gallery, Identity};
+use super::types::{Gallery, Identity, PersonDetails};
 use crate::biometrics::ids::IdentityId;
 use crate::error::Error;
 
@@ -24,8 +25,8 @@ const FRAME_HEADER_BYTES: usize = 9;
 /// Bytes of a file to hand on at a time, about.
 pub(super) const PART_BYTES: usize = 1 << 20;
 
-/// The longest body: an identity of 64 templates of 4,096 values takes 1 MiB.
-const BODY_BYTES_MAX: usize = 4 << 20;
+/// The longest body: an identity of 64 templates of 4,096 values takes 1 MiB, and its metadata 72 KB.
+const BODY_BYTES_MAX: usize = 5 << 18;
 
 const HEADER: u8 = 1;
 const IDENTITY: u8 = 2;
@@ -185,6 +186,11 @@ impl Decoder {
         Self { position, ..Self::default() }
     }
 
+    /// Tells whether bytes have come that make no frame yet.
+    pub(super) fn has_rest(&self) -> bool {
+        self.read < self.waiting.len()
+    }
+
     pub(super) fn position(&self) -> Position {
         self.position
     }
@@ -242,6 +248,10 @@ impl Decoder {
 fn frame(kind: u8, body: &[u8], frames_before: u64) -> Result<Frame, Error> {
     let undecodable = |_| Error::GalleryFile("a frame cannot be decoded");
     let person = || -> Result<(IdentityId, Option<IdentityRecord>), Error> {
+        // Empty parts are two bytes here and a hundred in memory.
+        if parts_of_record(body).is_none_or(|parts| parts > PARTS_MAX) {
+            return Err(Error::GalleryFile("an identity has too many parts"));
+        }
         let Person { id, record } = Person::decode(body).map_err(undecodable)?;
         Ok((IdentityId::parse(&id).map_err(|_| Error::GalleryFile("an id is not one"))?, record))
     };
@@ -262,6 +272,38 @@ fn frame(kind: u8, body: &[u8], frames_before: u64) -> Result<Frame, Error> {
         }
         _ => Err(Error::GalleryFile("a frame is of a kind that is not known here")),
     }
+}
+
+/// The most parts that an identity's record has: templates, metadata, and six others.
+const PARTS_MAX: usize = Identity::TEMPLATES_MAX + PersonDetails::METADATA_MAX + 6;
+
+/// Returns how many parts the record of a person has, whatever they are; `None` where it is not a message.
+fn parts_of_record(body: &[u8]) -> Option<usize> {
+    let record = parts(body)?.into_iter().rfind(|(tag, _)| *tag == 2);
+    record.map_or(Some(0), |(_, record)| parts(record).map(|parts| parts.len()))
+}
+
+/// Returns the parts of a message, by tag: the bytes of those that have a length. More than a person may have are not
+/// looked at.
+fn parts(mut message: &[u8]) -> Option<Vec<(u32, &[u8])>> {
+    let mut found = Vec::new();
+    while !message.is_empty() && found.len() <= PARTS_MAX {
+        let (tag, wire) = decode_key(&mut message).ok()?;
+        let bytes = match wire {
+            WireType::Varint => {
+                decode_varint(&mut message).ok()?;
+                0
+            }
+            WireType::ThirtyTwoBit => 4,
+            WireType::SixtyFourBit => 8,
+            WireType::LengthDelimited => usize::try_from(decode_varint(&mut message).ok()?).ok()?,
+            WireType::StartGroup | WireType::EndGroup => return None,
+        };
+        let (part, rest) = message.split_at_checked(bytes)?;
+        found.push((tag, part));
+        message = rest;
+    }
+    Some(found)
 }
 
 /// Returns the checksum of a frame, whose body is given in parts.

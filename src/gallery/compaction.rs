@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::disk;
 use super::galleries::Galleries;
 use super::store::Copying;
 use crate::error::Error;
@@ -13,6 +14,12 @@ use crate::error::Error;
 /// Changed records copied between two groups of the writer at most, unless they keep coming.
 const LAST_CHANGES_MAX: usize = 256;
 const ROUNDS_MAX: usize = 20;
+
+/// Records of deleted galleries removed in one of the writer's turns.
+const PURGE_STEP: usize = 5_000;
+
+/// What a compaction leaves free on the disk, for the writes that go on.
+const FREE_BYTES_MIN: u64 = 64 << 20;
 
 /// How far a compaction has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,8 +38,8 @@ impl Galleries {
     /// Rewrites the data folder so that nothing deleted is left in any file of it. `go_on` is told how far it is, and ends
     /// it by an error: all is then as before. Blocks.
     ///
-    /// *Errors*: [`Error::UnderWay`]; those of `go_on`; [`Error::Internal`] such as for a full disk: the store goes on
-    /// as it was. *Cost*: the copy takes as much of the disk as what is left in the store, until it takes its place.
+    /// *Errors*: [`Error::UnderWay`]; those of `go_on`; [`Error::Unavailable`] where the disk has no room: the store goes on
+    /// as it was. What is deleted meanwhile may be in a file until the next one. *Cost*: the copy takes as much of the disk as what is left in the store, until it takes its place.
     pub fn compact(&self, mut go_on: impl FnMut(Compaction) -> Result<(), Error>) -> Result<Compaction, Error> {
         let _sole = Sole::take(&self.compacting)?;
         let mut state = Compaction {
@@ -42,6 +49,9 @@ impl Galleries {
             bytes_after: None,
         };
         self.keeper.snapshots.replace_all(|| {
+            // Records of deleted galleries must not come into the copy, not even for a moment.
+            while self.writer.submit(|change| change.store.purge_some(PURGE_STEP))?.wait()? {}
+            self.check_room(state.bytes_before)?;
             let mut copying = self.store.begin_copy()?;
             if let Err(error) = self.copy(&mut copying, &mut state, &mut go_on) {
                 self.store.drop_copy(copying);
@@ -57,6 +67,16 @@ impl Galleries {
         Ok(state)
     }
 
+    /// Checks that the disk has room for some bytes and a reserve.
+    fn check_room(&self, bytes: u64) -> Result<(), Error> {
+        match disk::free_bytes(self.store.folder()) {
+            Some(free) if free < bytes.saturating_add(FREE_BYTES_MIN) => {
+                Err(Error::Unavailable("the disk has no room for a compaction"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn copy(
         &self,
         copying: &mut Copying,
@@ -65,6 +85,8 @@ impl Galleries {
     ) -> Result<(), Error> {
         while let Some(identities) = self.store.copy_some(copying)? {
             state.identities += identities;
+            // A disk that filled up would stop all writes.
+            self.check_room(0)?;
             go_on(*state)?;
         }
         for _ in 0..ROUNDS_MAX {

@@ -3,13 +3,12 @@
 //! The identities are read in order while writes go on; who changes meanwhile is noted, and written again behind the others.
 //! The last few are written between two groups of the writer, so the file holds the gallery as it was at one moment.
 
-use std::collections::BTreeSet;
-
 use super::archive::{Encoder, Header, PART_BYTES};
 use super::galleries::{Galleries, find_gallery};
 use super::record;
-use super::store::{Store, StoredGallery};
-use crate::biometrics::ids::GalleryId;
+use super::store::StoredGallery;
+use super::types::Identity;
+use crate::biometrics::ids::{GalleryId, IdentityId};
 use crate::error::{Entity, Error};
 
 /// Changed identities written between two groups of the writer at most, unless they keep coming: 256 take some
@@ -28,8 +27,7 @@ pub struct ExportPart {
     pub damaged: u64,
 }
 
-struct Export<'a> {
-    store: &'a Store,
+struct Export {
     stored: StoredGallery,
     encoder: Encoder,
     identities: u64,
@@ -48,7 +46,7 @@ impl Galleries {
         let stored = find_gallery(&self.store, gallery)?;
         let number = stored.number;
         let watch = self.store.watch_identities(number);
-        let mut export = Export { store: &self.store, stored, encoder: Encoder::default(), identities: 0, damaged: 0 };
+        let mut export = Export { stored, encoder: Encoder::default(), identities: 0, damaged: 0 };
         export.encoder.header(&Header::new(&export.stored.gallery));
         for entry in self.store.identities_after(&export.stored, None) {
             match entry?.1 {
@@ -61,49 +59,58 @@ impl Galleries {
         }
         let mut changed = watch.take();
         for _ in 0..ROUNDS_MAX {
+            take(export.part())?;
+            changed.append(&mut watch.take());
             if changed.len() <= LAST_CHANGES_MAX {
                 break;
             }
-            export.write_changed(&changed)?;
-            take(export.part())?;
-            changed = watch.take();
+            for key in std::mem::take(&mut changed) {
+                let (id, identity) = self.store.noted_identity(&export.stored, &key)?;
+                export.write_changed(&id, identity, &mut take)?;
+            }
         }
-        take(export.part())?;
-        let Export { stored, encoder, identities, damaged, .. } = export;
+        let id = export.stored.gallery.id.clone();
+        // In the writer's turn the last changes are only read.
         let last = self.writer.submit(move |change| {
             changed.append(&mut watch.take());
             // Its settings as they are now, if it is still the same gallery.
-            let now = find_gallery(change.store, &stored.gallery.id)?;
+            let now = find_gallery(change.store, &id)?;
             if now.number != number {
                 return Err(Error::NotFound(Entity::Gallery));
             }
-            let mut export = Export { store: change.store, stored: now, encoder, identities, damaged };
-            export.write_changed(&changed)?;
-            export.encoder.end(record::gallery_record(0, &export.stored.gallery), change.sequence());
-            Ok(export.part())
+            let last = changed.iter().map(|key| change.store.noted_identity(&now, key));
+            Ok((last.collect::<Result<Vec<_>, Error>>()?, now, change.sequence()))
         })?;
-        take(last.wait()?)
+        let (last, now, sequence) = last.wait()?;
+        for (id, identity) in last {
+            export.write_changed(&id, identity, &mut take)?;
+        }
+        export.encoder.end(record::gallery_record(0, &now.gallery), sequence);
+        take(export.part())
     }
 }
 
-impl Export<'_> {
-    fn write(&mut self, identity: &super::types::Identity) {
+impl Export {
+    fn write(&mut self, identity: &Identity) {
         self.encoder.identity(identity);
         self.identities += 1;
     }
 
-    fn write_changed(&mut self, keys: &BTreeSet<Vec<u8>>) -> Result<(), Error> {
-        for key in keys {
-            match self.store.noted_identity(&self.stored, key)? {
-                (_, Ok(Some(identity))) => self.write(&identity),
-                (id, Ok(None)) => self.encoder.removed(&id),
-                (id, Err(_)) => {
-                    self.encoder.removed(&id);
-                    self.damaged += 1;
-                }
+    fn write_changed(
+        &mut self,
+        id: &IdentityId,
+        identity: Result<Option<Identity>, Error>,
+        take: &mut impl FnMut(ExportPart) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match identity {
+            Ok(Some(identity)) => self.write(&identity),
+            Ok(None) => self.encoder.removed(id),
+            Err(_) => {
+                self.encoder.removed(id);
+                self.damaged += 1;
             }
         }
-        Ok(())
+        if self.encoder.waiting() >= PART_BYTES { take(self.part()) } else { Ok(()) }
     }
 
     fn part(&mut self) -> ExportPart {

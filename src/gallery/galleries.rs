@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::compaction::Compacting;
 use super::enrolment::{self, Enrolled, Enrollment};
-use super::import::Importing;
+use super::import::{Importing, Sole};
 use super::index::{Delta, GalleryIndex, Indexes};
 use super::keeper::Keeper;
 use super::record::now;
@@ -178,12 +178,26 @@ impl Galleries {
         self.writer.run(change).await
     }
 
-    /// Deletes a gallery; `force` also one that holds identities.
+    /// Deletes a gallery; `force` also one that holds identities. Where there is none, what an import that broke off has left.
     ///
     /// *Errors*: [`Error::NotFound`]; [`Error::GalleryNotEmpty`].
     pub async fn delete_gallery(&self, id: GalleryId, force: bool) -> Result<Deletion, Error> {
         let indexes = Arc::clone(&self.indexes);
+        // What an import that broke off has left is deleted too; one that is under way goes first.
+        let sole = match self.store.staged(&id) {
+            Ok(None) => None,
+            Ok(Some(_)) | Err(_) => Some(Sole::take(&self.importing, &id)?),
+        };
         let change = move |change: &mut Change<'_>| {
+            let _sole = sole;
+            if change.store.gallery(&id)?.is_none()
+                && let Some(staged) = change.store.staged(&id)?
+            {
+                let mut write = Write::default();
+                write.remove_range(staged.number);
+                write.remove_staged(&id);
+                return Ok(Deletion { sequence: change.apply_unseen(write)?, time: now() });
+            }
             let stored = find_gallery(change.store, &id)?;
             let is_empty = change.store.identities_after(&stored, None).next().is_none();
             if !is_empty && !force {
@@ -329,7 +343,7 @@ impl IdentityChange {
 }
 
 pub(super) fn build_index(store: &Store, stored: &StoredGallery) -> Result<GalleryIndex, Error> {
-    let mut index = GalleryIndex::new(stored.gallery.clone());
+    let mut index = GalleryIndex::new(stored.number, stored.gallery.clone());
     let mut damaged = 0;
     for entry in store.identities_after(stored, None) {
         let (id, identity) = entry?;
@@ -351,7 +365,7 @@ pub(super) fn build_index(store: &Store, stored: &StoredGallery) -> Result<Galle
 }
 
 fn set_gallery(change: &mut Change<'_>, stored: StoredGallery) -> Result<Gallery, Error> {
-    let delta = Delta::GallerySet(Box::new(stored.gallery.clone()));
+    let delta = Delta::GallerySet(stored.number, Box::new(stored.gallery.clone()));
     write_gallery(change, stored, delta)
 }
 

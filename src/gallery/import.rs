@@ -6,13 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::archive::{Decoder, End, Frame, Header, Position};
 use super::galleries::{Galleries, build_index};
 use super::index::{Delta, GalleryIndex};
 use super::record::{self, StagedRecord};
 use super::store::{Store, StoredGallery, Write};
-use super::types::{Gallery, Identity};
+use super::types::{Gallery, Identity, check_display_name};
 use super::writer::{Submitted, Writer};
 use crate::biometrics::ids::{GalleryId, PackId};
 use crate::biometrics::template::Template;
@@ -20,6 +21,15 @@ use crate::error::{Entity, Error};
 
 /// Bytes of the file between two durable steps, about: fewer cost flushes, more would let other writes wait.
 const STEP_BYTES: u64 = 2 << 20;
+
+/// The longest id of an export: ours have 36 bytes.
+const EXPORT_ID_BYTES_MAX: usize = 64;
+
+/// Imports under way at a time: each holds some megabytes of messages.
+const IMPORTS_MAX: usize = 8;
+
+/// What to tell one import too many.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// How far an import that broke off had come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +51,7 @@ pub struct Import {
     stepped: Position,
     step: Write,
     /// The step before, which may still be on its way to the disk.
-    submitted: Option<Submitted<()>>,
+    submitted: Steps,
     end: Option<End>,
     _sole: Sole,
 }
@@ -80,7 +90,7 @@ impl Galleries {
             begun: None,
             stepped: Position::default(),
             step: Write::default(),
-            submitted: None,
+            submitted: Steps(None),
             end: None,
             _sole: sole,
         };
@@ -131,14 +141,17 @@ impl Import {
     /// *Errors*: [`Error::GalleryFile`] where the end has not come; [`Error::AlreadyExists`].
     pub fn finish(mut self) -> Result<Gallery, Error> {
         self.take_step()?;
-        if let Some(submitted) = self.submitted.take() {
-            submitted.wait()?;
+        self.submitted.0.take().map_or(Ok(()), Submitted::wait)?;
+        if self.decoder.has_rest() {
+            return Err(Error::GalleryFile("something follows its end, or its last frame is cut short"));
         }
         let end = self.end.ok_or(Error::GalleryFile("its end is missing"))?;
         let mut begun = self.begun.ok_or(NO_HEADER)?;
         let settings = end.gallery.ok_or(Error::GalleryFile("it has no settings"))?;
+        self.submitted.0 = None;
         let unfit = |_| Error::GalleryFile("a setting has a value that is none");
         let gallery = record::gallery(self.id.clone(), &settings).map_err(unfit)?;
+        check_display_name("display_name", &gallery.settings.display_name).map_err(unfit)?;
         if gallery.pack_id != begun.gallery.gallery.pack_id || gallery.dimension != begun.gallery.gallery.dimension {
             return Err(Error::GalleryFile("its end is of another pack than its header"));
         }
@@ -168,6 +181,9 @@ impl Import {
     fn begin(&mut self, header: Header) -> Result<(), Error> {
         let pack_id = PackId::parse(&header.pack_id).map_err(|_| Error::GalleryFile("its pack id is not one"))?;
         let dimension = header.dimension as usize;
+        if header.export_id.len() > EXPORT_ID_BYTES_MAX {
+            return Err(Error::GalleryFile("its export id is longer than any"));
+        }
         if !(1..=Template::DIMENSION_MAX).contains(&dimension) {
             return Err(Error::GalleryFile("its templates have a length that is not known here"));
         }
@@ -189,7 +205,7 @@ impl Import {
             ..StagedRecord::default()
         };
         let gallery = staged_gallery(self.id.clone(), staged.number, pack_id, dimension);
-        let index = GalleryIndex::new(gallery.gallery.clone());
+        let index = GalleryIndex::new(gallery.number, gallery.gallery.clone());
         self.begun = Some(Begun { staged, gallery, index });
         Ok(())
     }
@@ -220,7 +236,7 @@ impl Import {
             write.set_staged(&self.id, &StagedRecord { offset, chain, frames, ..begun.staged.clone() });
         }
         // One step may be on its way while the next is read.
-        let before = self.submitted.replace(self.writer.submit(move |change| change.apply_unseen(write).map(drop))?);
+        let before = self.submitted.0.replace(self.writer.submit(move |change| change.apply_unseen(write).map(drop))?);
         self.stepped = position;
         before.map_or(Ok(()), Submitted::wait)
     }
@@ -250,17 +266,33 @@ fn staged_gallery(id: GalleryId, number: u64, pack_id: PackId, dimension: usize)
 /// Ids of the galleries that are being imported: two imports must not write to one staged record.
 pub(super) type Importing = Arc<Mutex<BTreeSet<GalleryId>>>;
 
-struct Sole {
+pub(super) struct Sole {
     importing: Importing,
     id: GalleryId,
 }
 
 impl Sole {
-    fn take(importing: &Importing, id: &GalleryId) -> Result<Self, Error> {
-        if !importing.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone()) {
+    pub(super) fn take(importing: &Importing, id: &GalleryId) -> Result<Self, Error> {
+        let mut ids = importing.lock().unwrap_or_else(PoisonError::into_inner);
+        if ids.len() >= IMPORTS_MAX {
+            return Err(Error::Overloaded { retry_after: RETRY_AFTER });
+        }
+        if !ids.insert(id.clone()) {
             return Err(Error::UnderWay("another import into this gallery"));
         }
         Ok(Self { importing: Arc::clone(importing), id: id.clone() })
+    }
+}
+
+/// The last step, which whoever lets the import go waits for: what [`Galleries::import_state`] says then is the last word.
+struct Steps(Option<Submitted<()>>);
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        if let Some(submitted) = self.0.take() {
+            // Its error is not lost: the next step, or the resumed import, meets it.
+            let _ = submitted.wait();
+        }
     }
 }
 

@@ -23,6 +23,8 @@ use crate::error::Error;
 
 /// A gallery's settings and rows.
 pub(super) struct GalleryIndex {
+    /// Of its key range: another one of the same id has another number.
+    pub(super) number: u64,
     gallery: Gallery,
     pub(super) rows: ExactSearch,
     metadata: MetadataIndex,
@@ -68,7 +70,8 @@ impl Ready {
 
 /// A change of the store that the index must follow.
 pub(super) enum Delta {
-    GallerySet(Box<Gallery>),
+    /// With the number of its key range.
+    GallerySet(u64, Box<Gallery>),
     /// With all that is in it.
     GalleryAdded(Box<GalleryIndex>),
     /// Settings that change the rows: all of them anew, as the store has them at this point.
@@ -103,9 +106,10 @@ const GRAPH_ROWS_MIN: usize = 4_000_000;
 const BATCH_ROWS_MIN: usize = 32 * 1_024;
 
 impl GalleryIndex {
-    pub(super) fn new(gallery: Gallery) -> Self {
+    pub(super) fn new(number: u64, gallery: Gallery) -> Self {
         let rows = ExactSearch::new(gallery.dimension);
         Self {
+            number,
             gallery,
             rows,
             metadata: MetadataIndex::default(),
@@ -119,12 +123,13 @@ impl GalleryIndex {
 
     /// Makes one of rows, the metadata of their identities, and how many templates have no row of their own.
     pub(super) fn restore(
+        number: u64,
         gallery: Gallery,
         rows: ExactSearch,
         metadata: MetadataIndex,
         fused: HashMap<u32, usize>,
     ) -> Self {
-        Self { rows, metadata, fused_total: fused.values().sum(), fused, ..Self::new(gallery) }
+        Self { rows, metadata, fused_total: fused.values().sum(), fused, ..Self::new(number, gallery) }
     }
 
     pub(super) fn gallery(&self) -> &Gallery {
@@ -313,7 +318,7 @@ impl GalleryIndex {
 impl Indexes {
     pub(super) fn apply(&self, delta: Delta) {
         match delta {
-            Delta::GallerySet(gallery) => self.set_gallery(*gallery),
+            Delta::GallerySet(number, gallery) => self.set_gallery(number, *gallery),
             Delta::GalleryAdded(index) => self.insert(*index),
             Delta::GalleryRebuilt(index) => self.replace(*index),
             Delta::GalleryDropped(id) => self.drop_gallery(&id),
@@ -396,13 +401,13 @@ impl Indexes {
         (page.collect(), following.next().is_some())
     }
 
-    fn set_gallery(&self, gallery: Gallery) {
+    fn set_gallery(&self, number: u64, gallery: Gallery) {
         match self.find(&gallery.id) {
             Some(shared) => {
                 write(&shared.index).gallery = gallery;
                 self.follow_policy(&shared);
             }
-            None => self.insert(GalleryIndex::new(gallery)),
+            None => self.insert(GalleryIndex::new(number, gallery)),
         }
     }
 
@@ -444,7 +449,9 @@ impl Indexes {
         let run = match step {
             Step::Drop => {
                 cancel_build(shared);
-                write(&shared.index).graph = GraphState::Absent;
+                // Freed once the lock is let go.
+                let before = std::mem::replace(&mut write(&shared.index).graph, GraphState::Absent);
+                drop(before);
                 return;
             }
             Step::Build => {

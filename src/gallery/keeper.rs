@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::disk;
 use super::index::{Indexes, Shared, read, write};
 use super::snapshot::{self, Subject};
 use super::store::{Store, Write};
@@ -14,12 +15,16 @@ use super::writer::Writer;
 use crate::biometrics::ids::GalleryId;
 use crate::error::{Entity, Error};
 
-/// Templates from which a gallery has a snapshot: fewer are read from the store in half a second.
-const ROWS_MIN: u64 = 20_000;
+/// Templates from which a gallery has a snapshot: fewer are read from the store in half a second. The tests of this folder
+/// have small galleries.
+const ROWS_MIN: u64 = if cfg!(test) { 1 } else { 20_000 };
 
 /// A snapshot is taken again once this share of the gallery has changed: a tenth is read from the store in the time that
 /// the rest takes from the snapshot.
 const CHANGED_SHARE: u64 = 10;
+
+/// What a snapshot leaves free on the disk, for the writes that go on.
+const FREE_BYTES_MIN: u64 = 64 << 20;
 
 /// How often it is looked, and how long after a failure, which is mostly a full disk.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -110,7 +115,11 @@ impl Snapshots {
                 let index = read(&shared.index);
                 (index.rows.templates() as u64, index.changes)
             };
-            if rows < ROWS_MIN || changes < rows / CHANGED_SHARE {
+            if rows < ROWS_MIN {
+                self.end_log(&shared);
+                continue;
+            }
+            if changes < rows / CHANGED_SHARE {
                 continue;
             }
             match self.take(&id, &shared) {
@@ -132,21 +141,31 @@ impl Snapshots {
         let _files = lock(&self.files);
         let started = Instant::now();
         // After this change the index has everything up to its sequence number, and what follows is logged.
+        let number = read(&shared.index).number;
         let gallery = id.clone();
         let begun = self.writer.submit(move |change| {
-            let number = change.store.gallery(&gallery)?.ok_or(Error::NotFound(Entity::Gallery))?.number;
+            check_is_there(change.store, &gallery, number)?;
             if !change.store.is_logged(number) {
                 let (mut write, sequence) = (Write::default(), change.next_sequence());
                 change.store.log_changes(&mut write, number, sequence);
                 change.apply_unseen(write)?;
             }
-            Ok((number, change.sequence()))
+            Ok(change.sequence())
         })?;
-        let (number, sequence) = begun.wait()?;
-        let changes = read(&shared.index).changes;
+        let sequence = begun.wait()?;
+        let (changes, bytes) = {
+            let index = read(&shared.index);
+            (index.changes, (index.rows.templates() * index.rows.dimension() * 4) as u64)
+        };
+        // A disk that filled up would stop all writes.
+        if disk::free_bytes(&self.data).is_some_and(|free| free < bytes.saturating_add(FREE_BYTES_MIN)) {
+            return Err(Error::Unavailable("the disk has no room for a snapshot"));
+        }
         let subject = Subject { store_id: self.store.id(), number, sequence, index: &shared.index };
         let again = snapshot::write_file(&self.data, &subject).map_err(Error::internal)?;
+        let gallery = id.clone();
         let trimmed = self.writer.submit(move |change| {
+            check_is_there(change.store, &gallery, number)?;
             let mut write = Write::default();
             change.store.trim_log(&mut write, number, sequence)?;
             change.apply_unseen(write)
@@ -161,15 +180,36 @@ impl Snapshots {
         Ok(())
     }
 
+    /// A gallery that has shrunk needs no snapshot, and no log, which would grow.
+    fn end_log(&self, shared: &Shared) {
+        let number = read(&shared.index).number;
+        if !self.store.is_logged(number) {
+            return;
+        }
+        let _files = lock(&self.files);
+        self.remove(|of| of == number);
+        let ended = self.writer.submit(move |change| {
+            let mut write = Write::default();
+            change.store.end_log(&mut write, number)?;
+            change.apply_unseen(write).map(drop)
+        });
+        if let Err(error) = ended.and_then(super::writer::Submitted::wait) {
+            tracing::warn!(?error, "the log of a small gallery cannot be ended");
+        }
+    }
+
     /// Runs a job while no snapshot is written, and removes all of them after it where it went well: they may hold what was
     /// deleted.
     pub(super) fn replace_all<T>(&self, job: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let _files = lock(&self.files);
         let done = job()?;
-        self.remove(|_| true);
+        let is_removed = self.remove(|_| true);
         for (_, shared) in self.indexes.all() {
             let mut index = write(&shared.index);
             index.changes = index.rows.templates() as u64;
+        }
+        if !is_removed {
+            return Err(Error::Unavailable("it is compacted, but a snapshot of before cannot be removed: see the log"));
         }
         Ok(done)
     }
@@ -186,17 +226,29 @@ impl Snapshots {
         self.remove(|number| !numbers.contains(&number));
     }
 
-    fn remove(&self, is_unwanted: impl Fn(u64) -> bool) {
+    /// Tells whether all went well.
+    fn remove(&self, is_unwanted: impl Fn(u64) -> bool) -> bool {
+        let mut is_removed = true;
         for entry in std::fs::read_dir(snapshot::folder(&self.data)).into_iter().flatten().flatten() {
             let path = entry.path();
-            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+            // One that is not named so was never finished.
+            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".snapshot"));
+            let number = name.and_then(|name| name.parse().ok());
             if number.is_none_or(&is_unwanted)
                 && let Err(error) = std::fs::remove_file(&path)
             {
                 tracing::warn!(%error, "a snapshot that is no longer used cannot be removed");
+                is_removed = false;
             }
         }
+        is_removed
     }
+}
+
+/// Another gallery may have been made under the id since.
+fn check_is_there(store: &Store, id: &GalleryId, number: u64) -> Result<(), Error> {
+    let is_there = store.gallery(id)?.is_some_and(|stored| stored.number == number);
+    if is_there { Ok(()) } else { Err(Error::NotFound(Entity::Gallery)) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

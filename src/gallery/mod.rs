@@ -13,6 +13,7 @@ mod builder;
 mod coarse;
 mod compaction;
 mod crash;
+mod disk;
 mod enrolment;
 mod exact;
 mod export;

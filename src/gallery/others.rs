@@ -133,7 +133,7 @@ mod tests {
 
     /// An index of a gallery with these people.
     fn index(gallery: &Gallery, people: &[Identity]) -> GalleryIndex {
-        let mut index = GalleryIndex::new(gallery.clone());
+        let mut index = GalleryIndex::new(1, gallery.clone());
         people.iter().for_each(|identity| index.set_identity(identity));
         index
     }

@@ -260,6 +260,9 @@ pub(super) fn metadata_value(record: ValueRecord) -> Option<MetadataValue> {
     })
 }
 
+/// The last microsecond of the year 9999: later times have no text.
+const MICROS_MAX: u64 = 253_402_300_799_999_999;
+
 /// The time now, as precisely as records keep it.
 pub(super) fn now() -> SystemTime {
     time(micros(SystemTime::now()))
@@ -270,7 +273,7 @@ pub(super) fn micros(time: SystemTime) -> u64 {
 }
 
 pub(super) fn time(micros: u64) -> SystemTime {
-    UNIX_EPOCH.checked_add(Duration::from_micros(micros)).unwrap_or(UNIX_EPOCH)
+    UNIX_EPOCH.checked_add(Duration::from_micros(micros.min(MICROS_MAX))).unwrap_or(UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use super::archive::checksum;
 use super::crash::step;
 use super::exact::ExactSearch;
 use super::index::{GalleryIndex, read, write};
+use super::marker::make_folder;
 use super::memory;
 use super::metadata::MetadataIndex;
 use super::packed::{pack, unpack};
@@ -38,7 +39,8 @@ const VERSION: u32 = 1;
 
 /// Rows copied at a time: 4 MB of 512, about a millisecond of the read lock.
 const CHUNK_ROWS: usize = 2_048;
-const CHUNK_PEOPLE: u32 = 4_096;
+/// People at a time: of the most metadata that one may have, half of the longest body.
+const CHUNK_PEOPLE: u32 = 512;
 
 /// The longest body: a chunk of rows of 4,096.
 const BODY_BYTES_MAX: usize = 64 << 20;
@@ -151,7 +153,7 @@ pub(super) struct Subject<'a> {
 /// Writes a snapshot durably in place of an earlier one: temporary name → fsync → rename → fsync of the folder. Returns
 /// how many identities must be read again because their rows were moved.
 pub(super) fn write_file(data: &Path, subject: &Subject<'_>) -> std::io::Result<usize> {
-    std::fs::create_dir_all(folder(data))?;
+    make_folder(&folder(data))?;
     let path = path(data, subject.number);
     let temporary = path.with_extension("new");
     let written = write_frames(&temporary, subject);
@@ -238,7 +240,10 @@ impl FrameWriter {
     }
 
     fn frame(&mut self, kind: u8, start: &[u8], rest: &[u8]) -> std::io::Result<()> {
-        let length = u32::try_from(start.len() + rest.len()).map_err(std::io::Error::other)?;
+        if start.len() + rest.len() > BODY_BYTES_MAX {
+            return Err(std::io::Error::other("a frame would be longer than any may be"));
+        }
+        let length = (start.len() + rest.len()) as u32;
         self.chain = checksum(self.chain, kind, length, &[start, rest]);
         self.file.write_all(&[kind])?;
         self.file.write_all(&length.to_le_bytes())?;
@@ -264,11 +269,13 @@ pub(super) fn load(data: &Path, store: &Store, stored: &StoredGallery) -> Result
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    // A row takes more bytes than it has values.
+    let rows_max = file.metadata()?.len() as usize / stored.gallery.dimension.max(1);
     let mut reader = FrameReader::open(file)?;
     let header = Header::decode(reader.expect(HEADER)?)?;
     check(&header, store, stored)?;
     let changed = store.changes_since(stored.number, header.sequence)?.ok_or(Unusable::Stale)?;
-    let mut loading = Loading::new(stored.gallery.clone(), &header);
+    let mut loading = Loading::new(stored.gallery.clone(), &header, rows_max);
     let end = loop {
         let (kind, body) = reader.next()?;
         match kind {
@@ -328,6 +335,7 @@ fn parse_identity(text: &str) -> Result<IdentityId, Unusable> {
 
 /// What has been read so far.
 struct Loading {
+    number: u64,
     gallery: Gallery,
     values: Vec<f32>,
     owners: Vec<(u32, TemplateId)>,
@@ -340,9 +348,9 @@ struct Loading {
 }
 
 impl Loading {
-    fn new(gallery: Gallery, header: &Header) -> Self {
+    fn new(gallery: Gallery, header: &Header, rows_max: usize) -> Self {
         // What the header says is only a hint: room for more than there is costs nothing until it is used.
-        let rows = usize::try_from(header.rows).unwrap_or(0).min(1 << 32);
+        let rows = usize::try_from(header.rows).unwrap_or(0).min(rows_max);
         let mut values = Vec::new();
         memory::grow(&mut values, |values| values.reserve_exact(rows * gallery.dimension));
         Self {
@@ -352,6 +360,7 @@ impl Loading {
             search: ExactSearch::new(gallery.dimension),
             metadata: MetadataIndex::default(),
             fused: HashMap::new(),
+            number: header.number,
             gallery,
         }
     }
@@ -395,19 +404,19 @@ impl Loading {
 
     /// Puts an index together. Rows of identities who went while the file was written are left out.
     fn index(self) -> Result<GalleryIndex, Unusable> {
-        let Self { gallery, mut values, owners, numbers, mut search, metadata, fused } = self;
+        let Self { number, gallery, mut values, owners, numbers, mut search, metadata, fused } = self;
         let dimension = gallery.dimension;
         let mut kept = Vec::with_capacity(owners.len());
         for (row, (number, template)) in owners.into_iter().enumerate() {
-            let Some(number) = numbers.get(&number) else { continue };
+            let Some(given) = numbers.get(&number) else { continue };
             if kept.len() < row {
                 values.copy_within(row * dimension..(row + 1) * dimension, kept.len() * dimension);
             }
-            kept.push((*number, template));
+            kept.push((*given, template));
         }
         values.truncate(kept.len() * dimension);
         search.fill(values, kept);
-        Ok(GalleryIndex::restore(gallery, search, metadata, fused))
+        Ok(GalleryIndex::restore(number, gallery, search, metadata, fused))
     }
 }
 
@@ -531,6 +540,24 @@ mod tests {
         std::fs::copy(&file, path(folder.path(), second.number)).expect("copy");
         let loaded = super::load(folder.path(), &galleries.store, &second);
         assert!(matches!(loaded, Err(Unusable::Foreign("gallery"))));
+    }
+
+    #[test]
+    fn index_of_a_gallery_that_was_made_again_is_not_written_as_the_new_ones() {
+        let (folder, galleries, _) = prepared(3);
+        let before = galleries.indexes.all().into_iter().next().expect("the gallery").1;
+        runtime().block_on(async {
+            galleries.delete_gallery(gallery(GALLERY), true).await.expect("delete");
+            create(&galleries, GALLERY).await;
+            enroll(&galleries, GALLERY, 7, &[0]).await.expect("enrol");
+        });
+        let taken = galleries.keeper.snapshots.take(&gallery(GALLERY), &before);
+        assert!(matches!(taken, Err(crate::error::Error::NotFound(_))));
+        assert!(load(folder.path(), &galleries).expect("nothing is wrong").is_none());
+        galleries.close();
+        drop(galleries);
+        let galleries = Galleries::open(folder.path()).expect("open");
+        index_agrees(&galleries, GALLERY, "the new gallery");
     }
 
     #[test]

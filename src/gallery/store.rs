@@ -181,10 +181,10 @@ impl Store {
         let marker = Marker::read(folder).map_err(|error| unopenable(error.into()))?;
         let name = match &marker {
             Some(marker) => marker.store_folder.clone(),
-            // Of several the first is whole: a copy counts up.
-            None => store_name(store_numbers(folder).into_iter().min().unwrap_or(1)),
+            None => latest_store(folder).map_or_else(|| store_name(1), store_name),
         };
         let path = folder.join(&name);
+        marker::make_folder(&path).map_err(|error| unopenable(error.into()))?;
         let mut waits = 0;
         let opened = loop {
             // sled meets some damage with a panic, whose words are of no use to anybody.
@@ -218,7 +218,6 @@ impl Store {
             watches: Mutex::default(),
         };
         let sequence = store.sequence().map_err(|error| unopenable(error.into()))?;
-        let is_marked = marker.is_some();
         if let Some(marker) = marker {
             if marker.store_id != marked.store_id {
                 return Err(damaged("it is another store than the one that the file speaks of"));
@@ -228,10 +227,14 @@ impl Store {
             }
         }
         store.mark(sequence).map_err(|error| unopenable(error.into()))?;
-        if is_marked {
-            store.remove_left_over();
-        }
+        // Logged where it fails; the next copy begins by removing it.
+        let _ = store.remove_left_over();
         Ok(store)
+    }
+
+    /// Returns the data folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Returns the store's own id.
@@ -403,6 +406,14 @@ impl Store {
         Ok(())
     }
 
+    /// Ends the log of a gallery.
+    pub(super) fn end_log(&self, write: &mut Write, number: u64) -> Result<(), Error> {
+        self.trim_log(write, number, u64::MAX - 1)?;
+        write.remove(number_key(LOGGED, number));
+        lock(&self.logged).remove(&number);
+        Ok(())
+    }
+
     /// Returns which identities of a gallery changed after a sequence number; `None` where the log does not reach back so
     /// far.
     pub(super) fn changes_since(&self, number: u64, sequence: u64) -> Result<Option<BTreeSet<IdentityId>>, Error> {
@@ -458,7 +469,14 @@ impl Store {
         let watch = self.watch(Vec::new());
         let current = lock(&self.marked).store_folder.clone();
         let name = store_name(store_number(&current).unwrap_or(0).saturating_add(1));
-        let db = configuration(&self.folder.join(&name)).open().map_err(failure)?;
+        let path = self.folder.join(&name);
+        // Nothing of an earlier copy may be in this one.
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::internal(error)),
+            _ => {}
+        }
+        marker::make_folder(&path).map_err(Error::internal)?;
+        let db = configuration(&path).open().map_err(failure)?;
         Ok(Copying { db, name, watch, after: Vec::new() })
     }
 
@@ -472,7 +490,9 @@ impl Store {
             bytes += key.len() + value.len();
             identities += u64::from(key.starts_with(IDENTITIES));
             copying.after = key.to_vec();
-            batch.insert(key, value);
+            if is_copied(&key) {
+                batch.insert(key, value);
+            }
             if bytes >= COPY_STEP_BYTES {
                 break;
             }
@@ -487,7 +507,7 @@ impl Store {
         let db = self.db();
         let changed = copying.watch.take();
         let mut batch = Batch::default();
-        for key in &changed {
+        for key in changed.iter().filter(|key| is_copied(key)) {
             match db.get(key).map_err(failure)? {
                 Some(value) => batch.insert(key.as_slice(), value),
                 None => batch.remove(key.as_slice()),
@@ -507,7 +527,13 @@ impl Store {
             step("copied");
             let mut marked = lock(&self.marked);
             let marker = Marker { sequence, store_folder: copying.name.clone(), ..marked.clone() };
-            marker.write(&self.folder).map_err(Error::internal)?;
+            if let Err(error) = marker.write(&self.folder) {
+                // Renamed all the same, and only not known to be durable? Then there is no way back.
+                let is_there = Marker::read(&self.folder).is_ok_and(|found| found.as_ref() == Some(&marker));
+                if !is_there {
+                    return Err(Error::internal(error));
+                }
+            }
             *marked = marker;
             Ok(())
         });
@@ -518,14 +544,16 @@ impl Store {
         step("switched");
         let old = std::mem::replace(&mut *self.db.write().unwrap_or_else(PoisonError::into_inner), copying.db);
         drop(old);
-        self.remove_left_over();
-        Ok(())
+        // The log goes with the snapshots, which the caller removes.
+        lock(&self.logged).clear();
+        self.remove_left_over().map_err(|_| NOT_REMOVED)
     }
 
     /// Gives a copy up.
     pub(super) fn drop_copy(&self, copying: Copying) {
         drop(copying);
-        self.remove_left_over();
+        // What is left is removed before the next copy, and told of in the log now.
+        let _ = self.remove_left_over();
     }
 
     /// Has sled let go of the pages that it keeps beyond its cache. It notes each use of a page in a list of 64, one for each
@@ -551,13 +579,16 @@ impl Store {
     }
 
     /// Removes the folders of copies that are not the store: given up, or copied from.
-    fn remove_left_over(&self) {
+    fn remove_left_over(&self) -> std::io::Result<()> {
+        let mut removed = Ok(());
         let current = store_number(&lock(&self.marked).store_folder);
         for other in store_numbers(&self.folder).into_iter().filter(|number| Some(*number) != current) {
             if let Err(error) = std::fs::remove_dir_all(self.folder.join(store_name(other))) {
                 tracing::warn!(%error, "a folder of the store that is no longer used cannot be removed");
+                removed = Err(error);
             }
         }
+        removed
     }
 
     fn db(&self) -> Db {
@@ -598,6 +629,31 @@ fn logged(db: &Db) -> sled::Result<BTreeSet<u64>> {
 fn store_name(number: u64) -> String {
     format!("store-{number}")
 }
+
+/// Without a marker: of the stores that open and are whole, the one that was written to last. A copy that is not complete has
+/// no format yet.
+fn latest_store(folder: &Path) -> Option<u64> {
+    let mut numbers = store_numbers(folder);
+    numbers.sort_unstable();
+    if let [only] = numbers[..] {
+        return Some(only); // damaged or not: opening it will tell
+    }
+    let sequence_of = |number: u64| {
+        let db = std::panic::catch_unwind(|| configuration(&folder.join(store_name(number))).open().ok()).ok()??;
+        db.get(FORMAT_KEY).ok()??;
+        let sequence = db.get(SEQUENCE_KEY).ok()?.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok());
+        Some((sequence.map_or(0, u64::from_be_bytes), number))
+    };
+    numbers.into_iter().filter_map(sequence_of).max().map(|(_, number)| number)
+}
+
+/// Tells whether a copy takes a record: the log of changes is worth nothing without the snapshots, which go with the old
+/// store, and holds ids of people who were deleted.
+fn is_copied(key: &[u8]) -> bool {
+    !key.starts_with(LOG) && !key.starts_with(LOGGED)
+}
+
+const NOT_REMOVED: Error = Error::Unavailable("it is compacted, but a file of before cannot be removed: see the log");
 
 /// Returns the numbers of all folders of stores in a data folder.
 fn store_numbers(folder: &Path) -> Vec<u64> {

@@ -184,6 +184,9 @@ pub struct PersonDetails {
     pub metadata: BTreeMap<String, MetadataValue>,
 }
 
+/// From the year 1 to 9999, as protobuf has times.
+const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
 impl PersonDetails {
     /// The longest display name, in bytes.
     pub const DISPLAY_NAME_BYTES_MAX: usize = 256;
@@ -210,7 +213,9 @@ impl PersonDetails {
                 MetadataValue::Text(text) => text.len() <= Self::METADATA_TEXT_BYTES_MAX,
                 MetadataValue::Number(number) => number.is_finite(),
                 MetadataValue::Flag(_) => true,
-                MetadataValue::Time { nanos, .. } => (0..1_000_000_000).contains(nanos),
+                MetadataValue::Time { seconds, nanos } => {
+                    SECONDS.contains(seconds) && (0..1_000_000_000).contains(nanos)
+                }
             };
             if !fits {
                 return Err(Error::bad_field("metadata", "text of at most 1,024 bytes, finite numbers, valid times"));

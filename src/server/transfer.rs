@@ -1,10 +1,12 @@
 //! Galleries as files, and compaction: the calls that last. Each runs on a thread of its own and ends with its caller.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use super::engine::Engine;
@@ -18,7 +20,29 @@ use crate::gallery::{Compaction, ExportPart, Galleries, Gallery, Import, ImportS
 /// Replies, or parts of a file, that wait for the other end: what a slow one can make the server hold.
 const WAITING_MAX: usize = 2;
 
-pub(super) type Replies<T> = ReceiverStream<Result<T, Status>>;
+/// Replies as they come, and in the end the error, for which a slow taker's queue may have no place.
+pub(super) struct Replies<T> {
+    replies: mpsc::Receiver<T>,
+    failure: Arc<OnceLock<Status>>,
+    is_ended: bool,
+}
+
+impl<T> Stream for Replies<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_ended {
+            return Poll::Ready(None);
+        }
+        match ready!(self.replies.poll_recv(context)) {
+            Some(reply) => Poll::Ready(Some(Ok(reply))),
+            None => {
+                self.is_ended = true;
+                Poll::Ready(self.failure.get().cloned().map(Err))
+            }
+        }
+    }
+}
 
 pub(super) fn export(
     engine: &Engine,
@@ -97,7 +121,7 @@ pub(super) async fn import(
 
 /// The reply side of a call that lasts.
 struct Reply<T> {
-    sender: mpsc::Sender<Result<T, Status>>,
+    sender: mpsc::Sender<T>,
     handle: tokio::runtime::Handle,
     wait_max: Duration,
 }
@@ -105,7 +129,7 @@ struct Reply<T> {
 impl<T> Reply<T> {
     /// *Errors*: where the caller has gone, or takes nothing for too long.
     fn send(&self, message: T) -> Result<(), Error> {
-        let sent = self.handle.block_on(self.sender.send_timeout(Ok(message), self.wait_max));
+        let sent = self.handle.block_on(self.sender.send_timeout(message, self.wait_max));
         sent.map_err(|_| Error::DeadlineExceeded)
     }
 }
@@ -119,14 +143,17 @@ fn stream<T: Send + 'static>(
     let galleries = Arc::clone(&engine.galleries);
     let reply = Reply { sender, handle: tokio::runtime::Handle::current(), wait_max: engine.call_time_max };
     let permit = permit_of_call();
-    // Not waited for: it ends when the replies cannot be sent, or with the writer.
+    let failure = Arc::new(OnceLock::new());
+    let of_job = Arc::clone(&failure);
+    // Not waited for: it ends when the replies cannot be sent, or with the writer. The failure is there before the stream
+    // can end: the sender is dropped after it.
     tokio::task::spawn_blocking(move || {
         let _permit = permit;
         if let Err(error) = job(&galleries, &reply) {
-            let _ = reply.sender.blocking_send(Err(status(error)));
+            let _ = of_job.set(status(error));
         }
     });
-    ReceiverStream::new(replies)
+    Replies { replies, failure, is_ended: false }
 }
 
 fn compaction_reply(state: Compaction) -> proto::CompactGalleriesResponse {

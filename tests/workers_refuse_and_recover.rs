@@ -107,3 +107,19 @@ async fn place_beyond_the_queue_is_overloaded() {
     assert!(workers.reserve().is_ok());
     workers.stop();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn items_of_streams_wait_and_leave_places_to_calls() {
+    let Some(shared) = common::shared("items_of_streams_wait_and_leave_places_to_calls") else { return };
+    let workers = one_worker(&shared, 4, true);
+    let first = workers.wait_for_place().await.expect("a place");
+    let _second = workers.wait_for_place().await.expect("a place");
+    let third = workers.wait_for_place();
+    tokio::pin!(third);
+    assert!(std::future::poll_fn(|context| std::task::Poll::Ready(third.as_mut().poll(context).is_pending())).await);
+    let calls: Vec<_> = (0..4).map(|_| workers.reserve()).collect();
+    assert_eq!(calls.iter().filter(|place| place.is_ok()).count(), 3, "five places, two of them the streams'");
+    assert!(matches!(calls[3], Err(Error::Overloaded { .. })));
+    drop(first);
+    drop(third.await.expect("the place that was given back"));
+}

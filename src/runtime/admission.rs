@@ -25,6 +25,19 @@ pub struct CallPermit {
     bytes: usize,
 }
 
+/// Bytes of a message that was taken out of its call; given back when dropped.
+#[derive(Debug)]
+pub struct HeldBytes {
+    admission: Arc<Admission>,
+    bytes: usize,
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.admission.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
 impl Admission {
     /// Sets the limits.
     pub fn new(calls_max: usize, bytes_max: usize) -> Arc<Self> {
@@ -53,6 +66,11 @@ impl CallPermit {
         take(&self.admission.bytes, count, self.admission.bytes_max)?;
         self.bytes += count;
         Ok(())
+    }
+
+    /// Hands the bytes taken so far over to what holds them from now on: an item of a stream.
+    pub fn hand_over_bytes(&mut self) -> HeldBytes {
+        HeldBytes { admission: Arc::clone(&self.admission), bytes: std::mem::take(&mut self.bytes) }
     }
 
     /// Gives the bytes back that are no longer held.
@@ -92,7 +110,11 @@ mod tests {
         drop(first);
         assert_eq!(admission.in_flight(), (1, 40));
         assert!(admission.admit().is_ok());
+        let item = second.hand_over_bytes();
+        second.take_bytes(20).expect("room");
         drop(second);
+        assert_eq!(admission.in_flight(), (0, 40), "the item's bytes are held");
+        drop(item);
         assert_eq!(admission.in_flight(), (0, 0));
     }
 }

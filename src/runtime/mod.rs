@@ -3,5 +3,5 @@
 mod admission;
 mod workers;
 
-pub use admission::{Admission, CallPermit};
+pub use admission::{Admission, CallPermit, HeldBytes};
 pub use workers::{Place, Workers};

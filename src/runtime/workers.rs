@@ -14,7 +14,17 @@ use crate::model::PackError;
 use crate::pipeline::Pipeline;
 
 /// A place in the queue: taken once by a call, used by one job at a time.
-pub struct Place(Arc<OwnedSemaphorePermit>);
+pub struct Place(Arc<Held>);
+
+/// What a place takes: one of all places, and for an item of a stream one of the streams' share.
+struct Held {
+    _place: OwnedSemaphorePermit,
+    _of_streams: Option<OwnedSemaphorePermit>,
+}
+
+/// Places a worker that all streams together may take: one that is worked on and one that is next keep a worker busy, and
+/// the rest of the queue is left to calls that are refused where it is full.
+const STREAM_PLACES_A_WORKER: usize = 2;
 
 type Job = Box<dyn FnOnce(&mut Pipeline) + Send>;
 
@@ -23,6 +33,7 @@ const STOPPED: Error = Error::Unavailable("the workers have stopped");
 /// Threads that turn photos into templates.
 pub struct Workers {
     places: Arc<Semaphore>,
+    stream_places: Arc<Semaphore>,
     queue: Mutex<Option<SyncSender<Job>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
@@ -58,7 +69,16 @@ impl Workers {
             threads.push(named.spawn(move || worker.run())?);
         }
         let places = Arc::new(Semaphore::new(queue_max + count));
-        Ok(Self { places, queue: Mutex::new(Some(queue)), threads: Mutex::new(threads), shared, count, queue_max })
+        let of_streams = (STREAM_PLACES_A_WORKER * count).min((queue_max + count) / 2).max(1);
+        Ok(Self {
+            places,
+            stream_places: Arc::new(Semaphore::new(of_streams)),
+            queue: Mutex::new(Some(queue)),
+            threads: Mutex::new(threads),
+            shared,
+            count,
+            queue_max,
+        })
     }
 
     /// Takes a place in the queue for a call.
@@ -70,7 +90,25 @@ impl Workers {
         }
         let permit = Arc::clone(&self.places).try_acquire_owned();
         let permit = permit.map_err(|_| Error::Overloaded { retry_after: self.retry_after() })?;
-        Ok(Place(Arc::new(permit)))
+        Ok(Place(Arc::new(Held { _place: permit, _of_streams: None })))
+    }
+
+    /// Takes a place for an item of a stream, which waits for it: its caller is kept from sending more meanwhile. In turn,
+    /// whoever waits.
+    ///
+    /// *Errors*: [`Error::Unavailable`] where no worker is left.
+    pub async fn wait_for_place(&self) -> Result<Place, Error> {
+        let of_streams = Arc::clone(&self.stream_places).acquire_owned().await.map_err(|_| STOPPED)?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| STOPPED)?;
+        if self.shared.alive.load(Ordering::Acquire) == 0 {
+            return Err(STOPPED);
+        }
+        Ok(Place(Arc::new(Held { _place: place, _of_streams: Some(of_streams) })))
+    }
+
+    /// Returns how many threads there are.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// Runs a job on the next free worker.

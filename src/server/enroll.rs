@@ -6,20 +6,14 @@ use std::time::SystemTime;
 use super::convert;
 use super::engine::Engine;
 use super::enrollment::person_details;
-use crate::biometrics::enrolment::{CheckDefaults, Finding};
-use crate::biometrics::face::{Face, FaceSelection, NotChosen};
+use super::sample::{Acquired, Acquiring, NoTemplate, check_defaults, failure_reply, finding_reply, stated_change};
+use crate::biometrics::enrolment::Finding;
+use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
-use crate::biometrics::quality::Shortfall;
-use crate::biometrics::score::OperatingPoint;
-use crate::biometrics::template::Template;
 use crate::contract as proto;
 use crate::error::{Entity, Error};
-use crate::gallery::{
-    Enrolled, EnrolledTemplate, Enrollment, Galleries, Gallery, Identity, IdentityChange, IfExists, PersonDetails,
-};
-use crate::matching;
+use crate::gallery::{Enrolled, EnrolledTemplate, Enrollment, Galleries, Gallery, Identity, IdentityChange, IfExists};
 use crate::pipeline::DetectionSettings;
-use crate::runtime::Place;
 
 /// Samples of one call at most: as many as an identity may have templates.
 const SAMPLES_MAX: usize = Identity::TEMPLATES_MAX;
@@ -57,7 +51,8 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
     }
     // One place for the whole call: its photos are worked on one after the other, and none of them is refused once the
     // call is in.
-    let mut acquiring = Acquiring { engine, target, settings, selection, place: engine.workers.reserve()? };
+    let mut place = engine.workers.reserve()?;
+    let acquiring = Acquiring { engine, target, settings, selection };
     let mut templates = Vec::new();
     let mut outcomes = Vec::with_capacity(samples.len());
     for (index, sample) in samples.into_iter().enumerate() {
@@ -66,13 +61,17 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
             continue;
         }
         let Sample { source, template_id } = sample;
-        outcomes.push(match acquiring.acquire(source, &part(index)).await? {
-            Ok((template, face, choice)) => {
+        let acquired = match source {
+            proto::sample::Source::Embedding(embedding) => Ok(acquiring.from_embedding(&embedding)),
+            proto::sample::Source::Photo(photo) => acquiring.from_photo(&mut place, photo.data).await,
+        };
+        outcomes.push(match acquired? {
+            Ok(Acquired { template, face, choice }) => {
                 let created = SystemTime::now();
                 templates.push(EnrolledTemplate { id: template_id.clone(), template, face, created });
                 Outcome::Acquired { template_id, choice }
             }
-            Err((error, choice)) => Outcome::Failed { error, choice },
+            Err(NoTemplate { error, choice }) => Outcome::Failed { error: error.at(&part(index)), choice },
         });
     }
     let some_enrolled = outcomes.iter().any(|outcome| matches!(outcome, Outcome::AlreadyEnrolled(_)));
@@ -108,17 +107,6 @@ fn first_failure(outcomes: Vec<Outcome>, refused: Option<Finding>) -> Error {
         Outcome::AlreadyEnrolled(_) => None,
     });
     failures.into_iter().next().unwrap_or_else(|| Error::bad_field("samples", "1 to 64"))
-}
-
-/// Where the gallery's checks draw the line, if it does not say: at the thresholds of its pack.
-fn check_defaults(engine: &Engine, gallery: &Gallery) -> Result<CheckDefaults, Error> {
-    let pack = Some(&engine.pack).filter(|pack| pack.id == gallery.pack_id);
-    let (of_search, of_pair) = (pack.and_then(|pack| pack.identification), pack.and_then(|pack| pack.verification));
-    let default = OperatingPoint::Default;
-    Ok(CheckDefaults {
-        duplicate: matching::identification_threshold(default, None, of_search)?.threshold,
-        consistency: matching::verification_threshold(default, of_pair)?.threshold,
-    })
 }
 
 fn check(request: proto::EnrollRequest) -> Result<Checked, Error> {
@@ -166,14 +154,6 @@ fn check_sample(sample: proto::Sample) -> Result<Sample, Error> {
     Ok(Sample { source, template_id })
 }
 
-/// What a request leaves empty is not stated, so that adding a template does not wipe a name.
-fn stated_change(details: PersonDetails) -> IdentityChange {
-    IdentityChange {
-        display_name: Some(details.display_name).filter(|name| !name.is_empty()),
-        metadata: Some(details.metadata).filter(|metadata| !metadata.is_empty()),
-    }
-}
-
 /// Returns the gallery and the ids of the templates that the identity has, and refuses what will be refused before any
 /// photo is looked at.
 async fn look_up(
@@ -191,54 +171,6 @@ async fn look_up(
         Err(error) => Err(error),
     };
     Ok((target, engine.with_galleries(known).await?))
-}
-
-/// What every sample of a call is worked on with.
-struct Acquiring<'a> {
-    engine: &'a Engine,
-    target: Gallery,
-    settings: DetectionSettings,
-    selection: FaceSelection,
-    place: Place,
-}
-
-/// A sample's template, the face it is of, and how that was chosen; or what is wrong with the sample.
-type Acquisition = Result<(Template, Option<Face>, Option<proto::FaceChoice>), (Error, Option<proto::FaceChoice>)>;
-
-impl Acquiring<'_> {
-    /// Makes a sample's template. A fault of the sample is its own; a fault of the engine ends the call.
-    async fn acquire(&mut self, source: proto::sample::Source, part: &str) -> Result<Acquisition, Error> {
-        match source {
-            proto::sample::Source::Embedding(embedding) => {
-                let template = convert::embedding(&embedding, &self.engine.pack).and_then(|template| {
-                    template.check_fits(&self.target.pack_id, self.target.dimension)?;
-                    Ok(template)
-                });
-                Ok(template.map(|template| (template, None, None)).map_err(|error| (error.at(part), None)))
-            }
-            proto::sample::Source::Photo(photo) => {
-                let (settings, selection) = (self.settings.clone(), self.selection);
-                let acquired = match self.engine.acquire(&mut self.place, photo.data, settings, selection).await {
-                    Ok(acquired) => acquired,
-                    Err(error @ Error::Photo(_)) => return Ok(Err((error.at(part), None))),
-                    Err(error) => return Err(error),
-                };
-                let choice = Some(convert::face_choice_reply(&acquired, selection));
-                Ok(match acquired.chosen.map(|chosen| chosen.into_iter().next()) {
-                    Ok(Some((index, template))) => {
-                        let face = acquired.detected.faces.get(index).cloned();
-                        let gate = &self.target.settings.quality_gate;
-                        match face.as_ref().map(|face| gate.shortfalls(face)).unwrap_or_default() {
-                            short if short.is_empty() => Ok((template, face, choice)),
-                            short => Err((Error::QualityTooLow(short).at(part), choice)),
-                        }
-                    }
-                    Ok(None) => Err((Error::Face(NotChosen::NoFace).at(part), choice)),
-                    Err(reason) => Err((Error::Face(reason).at(part), choice)),
-                })
-            }
-        }
-    }
 }
 
 fn result_reply(outcome: Outcome, part: &str, enrolled: &Enrolled) -> proto::SampleResult {
@@ -273,34 +205,5 @@ fn result_reply(outcome: Outcome, part: &str, enrolled: &Enrolled) -> proto::Sam
             proto::SampleResult { outcome: template(&template_id), already_enrolled: true, ..Default::default() }
         }
         Outcome::Failed { error, choice } => failed(&error, choice),
-    }
-}
-
-fn failure_reply(error: &Error) -> proto::SampleFailure {
-    let shortfall = |short: &Shortfall| proto::QualityShortfall {
-        measure: short.measure.to_owned(),
-        value: short.value,
-        limit_name: short.limit_name.to_owned(),
-        limit: short.limit,
-    };
-    proto::SampleFailure {
-        reason: error.reason().to_owned(),
-        message: error.to_string(),
-        shortfalls: error.shortfalls().iter().map(shortfall).collect(),
-        finding: error.finding().map(finding_reply),
-    }
-}
-
-fn finding_reply(finding: &Finding) -> proto::EnrollmentFinding {
-    let kind = match finding {
-        Finding::DuplicateIdentity { .. } => proto::FindingKind::DuplicateIdentity,
-        Finding::UnlikeIdentity { .. } => proto::FindingKind::UnlikeIdentity,
-    };
-    let (score, threshold) = finding.measured();
-    proto::EnrollmentFinding {
-        kind: kind.into(),
-        identity_id: finding.duplicate_of().map(|id| id.as_str().to_owned()).unwrap_or_default(),
-        score: score.cosine(),
-        cosine: threshold.cosine(),
     }
 }

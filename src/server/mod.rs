@@ -9,6 +9,7 @@ mod face;
 mod gallery;
 mod identify;
 mod layers;
+mod sample;
 mod settings;
 mod status;
 mod transfer;

@@ -17,6 +17,7 @@ use crate::biometrics::template::Template;
 use crate::error::{Entity, Error};
 
 /// What to enrol.
+#[derive(Clone)]
 pub struct Enrollment {
     /// Who.
     pub identity: IdentityId,

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use super::bulk_enroll::ItemsInFlight;
 use super::layers::permit_of_call;
 use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::GalleryId;
@@ -19,6 +22,9 @@ pub(super) struct Engine {
     pub galleries: Arc<Galleries>,
     /// Longest time of a call, and of a wait within one that lasts.
     pub call_time_max: Duration,
+    /// Turns true when the server stops: streams take no further items.
+    pub draining: watch::Sender<bool>,
+    pub items_in_flight: ItemsInFlight,
 }
 
 impl Engine {

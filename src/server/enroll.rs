@@ -62,8 +62,8 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
         }
         let Sample { source, template_id } = sample;
         let acquired = match source {
-            proto::sample::Source::Embedding(embedding) => Ok(acquiring.from_embedding(&embedding)),
-            proto::sample::Source::Photo(photo) => acquiring.from_photo(&mut place, photo.data).await,
+            proto::sample::Source::Embedding(embedding) => Ok(acquiring.of_embedding(&embedding)),
+            proto::sample::Source::Photo(photo) => acquiring.of_photo(&mut place, photo.data).await,
         };
         outcomes.push(match acquired? {
             Ok(Acquired { template, face, choice }) => {

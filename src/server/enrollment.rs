@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::convert;
+use super::bulk_enroll::BulkEnroll;
 use super::engine::Engine;
 use super::enroll::enroll;
+use super::items::Replies;
 use super::status::status;
+use super::{convert, items};
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
 use crate::contract as proto;
 use crate::error::Error;
@@ -19,6 +21,15 @@ pub(super) struct EnrollmentServer(pub Arc<Engine>);
 impl proto::enrollment_service_server::EnrollmentService for EnrollmentServer {
     async fn enroll(&self, request: Request<proto::EnrollRequest>) -> Result<Response<proto::EnrollResponse>, Status> {
         enroll(&self.0, request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    type BulkEnrollStream = Replies<proto::BulkEnrollResponse>;
+
+    async fn bulk_enroll(
+        &self,
+        request: Request<Streaming<proto::BulkEnrollRequest>>,
+    ) -> Result<Response<Self::BulkEnrollStream>, Status> {
+        Ok(Response::new(items::answer::<BulkEnroll>(&self.0, request.into_inner())))
     }
 
     async fn get_identity(

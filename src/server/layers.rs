@@ -25,16 +25,35 @@ pub(super) fn permit_of_call() -> Option<Arc<Mutex<CallPermit>>> {
     PERMIT.try_with(Arc::clone).ok()
 }
 
+/// Work that belongs to a call, wherever it runs: it keeps the call's place.
+pub(super) async fn in_call<T>(permit: Option<Arc<Mutex<CallPermit>>>, work: impl Future<Output = T>) -> T {
+    match permit {
+        Some(permit) => PERMIT.scope(permit, work).await,
+        None => work.await,
+    }
+}
+
 /// Path prefix of the engine's services: health and reflection answer however busy the engine is.
 const OWN_SERVICES: &str = "/facematch.";
 
 /// Calls that last as long as their streams do. Each message of the caller must come within the time of a call; each of ours
-/// must be taken within it (`transfer.rs`). A caller's own deadline holds for the whole.
-const STREAMS: [&str; 3] = [
-    "/facematch.v1.GalleryService/ExportGallery",
-    "/facematch.v1.GalleryService/ImportGallery",
-    "/facematch.v1.GalleryService/CompactGalleries",
+/// must be taken within it (`transfer.rs`, `items.rs`). A caller's own deadline holds for the whole.
+const STREAMS: [(&str, Counted); 5] = [
+    ("/facematch.v1.GalleryService/ExportGallery", Counted::Piece),
+    ("/facematch.v1.GalleryService/ImportGallery", Counted::Piece),
+    ("/facematch.v1.GalleryService/CompactGalleries", Counted::Piece),
+    ("/facematch.v1.EnrollmentService/BulkEnroll", Counted::UntilHandedOver),
+    ("/facematch.v1.MatchService/IdentifyStream", Counted::UntilHandedOver),
 ];
+
+/// Which bytes of a stream count against the admission's limit.
+#[derive(Clone, Copy, PartialEq)]
+enum Counted {
+    /// Those of the piece at hand: what was read before is written to disk.
+    Piece,
+    /// All, until what works on an item takes them over: an item is kept in memory.
+    UntilHandedOver,
+}
 
 /// Admits a call, counts its bytes as they arrive, and ends it when its time is up.
 #[derive(Clone)]
@@ -80,13 +99,14 @@ where
             Err(error) => return Box::pin(std::future::ready(Ok(status(error).into_http()))),
         };
         let (stated, time_max) = (stated_time(&request), self.layer.call_time_max);
-        let is_stream = STREAMS.contains(&request.uri().path());
-        let idle = is_stream.then(|| Idle { time_max, end: None });
+        let path = request.uri().path();
+        let stream = STREAMS.iter().find(|(of_stream, _)| *of_stream == path).map(|(_, counted)| *counted);
+        let idle = stream.map(|counted| Idle { time_max, end: None, counted });
         let counted = Arc::clone(&permit);
         let request = request.map(|body| Body::new(CountedBody { inner: body, permit: counted, idle }));
         let answer = self.inner.call(request);
         let answer = PERMIT.scope(Arc::clone(&permit), answer);
-        if is_stream {
+        if stream.is_some() {
             // The thread that does the work holds the permit.
             return Box::pin(async move {
                 match tokio::time::timeout(stated.unwrap_or(Duration::MAX), answer).await {
@@ -123,7 +143,7 @@ fn stated_time<B>(request: &Request<B>) -> Option<Duration> {
     }
 }
 
-/// A request body whose bytes are counted against the admission's limit: of a stream those of the piece at hand, else all.
+/// A request body whose bytes are counted against the admission's limit.
 struct CountedBody {
     inner: Body,
     permit: Arc<Mutex<CallPermit>>,
@@ -135,6 +155,7 @@ struct Idle {
     time_max: Duration,
     /// The end of the wait that is under way.
     end: Option<Pin<Box<tokio::time::Sleep>>>,
+    counted: Counted,
 }
 
 impl http_body::Body for CountedBody {
@@ -163,7 +184,7 @@ impl http_body::Body for CountedBody {
             && let Some(data) = frame.data_ref()
         {
             let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.idle.is_some() {
+            if self.idle.as_ref().is_some_and(|idle| idle.counted == Counted::Piece) {
                 permit.give_back_bytes();
             }
             if let Err(error) = permit.take_bytes(data.len()) {

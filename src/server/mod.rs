@@ -1,5 +1,6 @@
 //! The gRPC server: layers, services, protobuf ↔ domain, errors → status. The adapter of tonic and prost.
 
+mod bulk_enroll;
 mod codec;
 mod convert;
 mod engine;
@@ -8,6 +9,8 @@ mod enrollment;
 mod face;
 mod gallery;
 mod identify;
+mod in_flight;
+mod items;
 mod layers;
 mod sample;
 mod settings;
@@ -19,11 +22,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
+use self::bulk_enroll::ItemsInFlight;
 pub use self::codec::{CheckedCodec, CheckedDecoder};
 pub(crate) use self::convert::{detect_reply, face_choice_reply, verify_reply};
 use self::engine::Engine;
@@ -55,6 +59,10 @@ const HEALTH_SERVICES: [&str; 5] = [
 /// How often an idle connection is asked whether the other end is still there, and how long it may take to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes that a connection may send ahead of what is read. A stream that is not read may send a megabyte ahead, hyper's
+/// default, which is also its default for the whole connection: with that, one such stream would hold up all other calls.
+const CONNECTION_BYTES_AHEAD: u32 = 16 << 20;
 
 /// Calls that one connection may always have open at a time.
 const STREAMS_MIN: usize = 16;
@@ -180,7 +188,14 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
     let galleries = Arc::new(Galleries::open(&config.data)?);
     let workers = Workers::start(pipelines, config.queue_max, open).map_err(ServerError::Threads)?;
-    Ok(Engine { pack, workers, galleries, call_time_max: config.call_time_max })
+    Ok(Engine {
+        pack,
+        workers,
+        galleries,
+        call_time_max: config.call_time_max,
+        draining: watch::Sender::new(false),
+        items_in_flight: ItemsInFlight::default(),
+    })
 }
 
 async fn serve(
@@ -200,6 +215,7 @@ async fn serve(
         // A caller who has gone without a word must not hold a connection for ever.
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .initial_connection_window_size(CONNECTION_BYTES_AHEAD)
         // One connection cannot take all places: a quarter of them, but enough for a client of one connection.
         .max_concurrent_streams(u32::try_from((config.calls_max / 4).max(STREAMS_MIN)).ok())
         // Outermost of ours: without a permit nothing of a message is read, and a deadline covers everything below.
@@ -252,6 +268,8 @@ async fn watch_health(
         }
     }
     set_health(&health, false).await;
+    // Streams of items end when those in hand are done; the drain waits for that.
+    engine.draining.send_replace(true);
     drop(drain);
     // Ends the streams of those who watch, which would keep the drain waiting.
     for service in HEALTH_SERVICES {

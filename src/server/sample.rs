@@ -36,7 +36,7 @@ pub(super) struct NoTemplate {
 }
 
 impl Acquiring<'_> {
-    pub(super) fn from_embedding(&self, embedding: &proto::Embedding) -> Result<Acquired, NoTemplate> {
+    pub(super) fn of_embedding(&self, embedding: &proto::Embedding) -> Result<Acquired, NoTemplate> {
         let template = convert::embedding(embedding, &self.engine.pack).and_then(|template| {
             template.check_fits(&self.target.pack_id, self.target.dimension)?;
             Ok(template)
@@ -50,7 +50,7 @@ impl Acquiring<'_> {
     /// Makes the template of a photo's face and holds it against the gallery's quality gate.
     ///
     /// *Errors*: the outer one is the engine's.
-    pub(super) async fn from_photo(
+    pub(super) async fn of_photo(
         &self,
         place: &mut Place,
         photo: Vec<u8>,

@@ -17,10 +17,7 @@ const DOMAIN: &str = "facematch";
 /// what is our own fault goes to the log, and nowhere else.
 pub(super) fn status(error: Error) -> Status {
     let code = code(&error);
-    if let (Code::Internal | Code::DataLoss, source) = (code, std::error::Error::source(&error)) {
-        let cause = source.map_or_else(|| error.to_string(), |source| format!("{source:?}"));
-        tracing::error!(reason = error.reason(), cause, "a call failed");
-    }
+    log_own_fault(&error);
     let mut details = ErrorDetails::new();
     details.set_error_info(error.reason(), DOMAIN, metadata(&error));
     if let Some((field, description)) = violation(&error) {
@@ -30,6 +27,14 @@ pub(super) fn status(error: Error) -> Status {
         details.set_retry_info(Some(delay));
     }
     Status::with_error_details(code, error.to_string(), details)
+}
+
+/// Tells the log the cause of what is our own fault.
+pub(super) fn log_own_fault(error: &Error) {
+    if let (Code::Internal | Code::DataLoss, source) = (code(error), std::error::Error::source(error)) {
+        let cause = source.map_or_else(|| error.to_string(), |source| format!("{source:?}"));
+        tracing::error!(reason = error.reason(), cause, "a call failed");
+    }
 }
 
 fn code(error: &Error) -> Code {

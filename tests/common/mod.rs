@@ -227,6 +227,133 @@ impl Running {
     }
 }
 
+/// Stands between clients and a server, so that their connections can be cut. (tonic ends no call whose replies alone are
+/// dropped: what it sends goes on.)
+pub struct Proxy {
+    pub address: std::net::SocketAddr,
+    connections: Arc<std::sync::Mutex<tokio::task::JoinSet<()>>>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    pub async fn start(server: std::net::SocketAddr) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("an address");
+        let connections = Arc::new(std::sync::Mutex::new(tokio::task::JoinSet::new()));
+        let accepted = Arc::clone(&connections);
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                accepted.lock().expect("the lock").spawn(async move {
+                    let mut server = tokio::net::TcpStream::connect(server).await.expect("connect");
+                    // A cut is no fault of either side.
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { address, connections, accepting }
+    }
+
+    /// Cuts all connections; new ones are taken.
+    pub fn cut(&self) {
+        self.connections.lock().expect("the lock").abort_all();
+    }
+
+    /// A connection through it.
+    pub async fn connect(&self) -> Channel {
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).expect("an address");
+        endpoint.connect().await.expect("connect")
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// A stream of bulk enrolment as its caller holds it.
+pub struct Bulk {
+    pub sender: tokio::sync::mpsc::Sender<proto::BulkEnrollRequest>,
+    pub replies: tonic::Streaming<proto::BulkEnrollResponse>,
+}
+
+impl Bulk {
+    /// Opens a stream; nothing is sent ahead of what the server reads but one message.
+    pub async fn open(mut client: EnrollmentServiceClient<Channel>, options: proto::BulkEnrollOptions) -> Self {
+        let (sender, requests) = tokio::sync::mpsc::channel(1);
+        let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
+        let message = Some(proto::bulk_enroll_request::Message::Options(options));
+        sender.send(proto::BulkEnrollRequest { message }).await.expect("an open stream");
+        let replies = client.bulk_enroll(requests).await.expect("a stream").into_inner();
+        Self { sender, replies }
+    }
+
+    pub fn request(item: proto::BulkEnrollItem) -> proto::BulkEnrollRequest {
+        proto::BulkEnrollRequest { message: Some(proto::bulk_enroll_request::Message::Item(item)) }
+    }
+
+    /// The next result; `None` where the summary or the end has come.
+    pub async fn result(&mut self) -> Result<Option<proto::BulkEnrollResult>, Status> {
+        match self.replies.message().await?.and_then(|reply| reply.message) {
+            Some(proto::bulk_enroll_response::Message::Result(result)) => Ok(Some(result)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Sends items and reads all results and the summary.
+    pub async fn all(
+        self,
+        items: Vec<proto::BulkEnrollItem>,
+    ) -> Result<(Vec<proto::BulkEnrollResult>, proto::BulkEnrollSummary), Status> {
+        let Self { sender, mut replies } = self;
+        let send = async move {
+            for item in items {
+                // The stream may end before: its status says why.
+                if sender.send(Self::request(item)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let receive = async {
+            let (mut results, mut summary) = (Vec::new(), None);
+            while let Some(reply) = replies.message().await? {
+                assert!(summary.is_none(), "the summary is the last message");
+                match reply.message.expect("a message") {
+                    proto::bulk_enroll_response::Message::Result(result) => results.push(result),
+                    proto::bulk_enroll_response::Message::Summary(last) => summary = Some(last),
+                }
+            }
+            Ok((results, summary.expect("a summary")))
+        };
+        tokio::join!(send, receive).1
+    }
+}
+
+/// Options of bulk enrolment into a gallery.
+pub fn bulk_options(gallery_id: &str) -> proto::BulkEnrollOptions {
+    proto::BulkEnrollOptions { gallery_id: gallery_id.to_owned(), ..Default::default() }
+}
+
+/// A photo to enrol.
+pub fn photo_item(key: &str, identity_id: &str, data: Vec<u8>) -> proto::BulkEnrollItem {
+    proto::BulkEnrollItem {
+        idempotency_key: key.to_owned(),
+        identity_id: identity_id.to_owned(),
+        source: Some(proto::bulk_enroll_item::Source::Photo(proto::Photo { data })),
+        ..Default::default()
+    }
+}
+
+/// An embedding to enrol, of the strong pack's dimension: one a seed.
+pub fn embedding_item(key: &str, seed: u64, pack_id: &str) -> proto::BulkEnrollItem {
+    let embedding = proto::Embedding { values: direction(512, seed), pack_id: pack_id.to_owned() };
+    proto::BulkEnrollItem {
+        idempotency_key: key.to_owned(),
+        source: Some(proto::bulk_enroll_item::Source::Embedding(embedding)),
+        ..Default::default()
+    }
+}
+
 /// Galleries without a server: people of [`Synthetic`], 128 numbers a template.
 pub mod people {
     use std::collections::BTreeMap;

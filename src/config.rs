@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::decode::PhotoLimits;
-use crate::model::PackSource;
+use crate::model::{PackSource, Tuning};
 
 /// Who uses a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ const fn setting(
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 18] = [
+pub const SETTINGS: [Setting; 20] = [
     setting("pack", "FACEMATCH_PACK", "", Scope::Model, "Folder of the model pack"),
     setting(
         "pack_files",
@@ -63,6 +63,20 @@ pub const SETTINGS: [Setting; 18] = [
         "",
         Scope::Model,
         "The ONNX Runtime library; else it is looked for next to the program, and in .runtime of the project that the program was built in",
+    ),
+    setting(
+        "tune",
+        "FACEMATCH_TUNE",
+        "auto",
+        Scope::Model,
+        "auto or off: whether the networks are rewritten where that is as right and faster on this machine",
+    ),
+    setting(
+        "cache",
+        "FACEMATCH_CACHE",
+        "",
+        Scope::Model,
+        "Folder of tuned networks; it may be deleted at any time [default: facematch in XDG_CACHE_HOME or ~/.cache]",
     ),
     setting("photo_bytes_max", "FACEMATCH_PHOTO_BYTES_MAX", "20971520", Scope::Model, "Largest photo, in bytes"),
     setting("photo_pixels_max", "FACEMATCH_PHOTO_PIXELS_MAX", "67108864", Scope::Model, "Most pixels of a photo"),
@@ -145,6 +159,7 @@ pub struct Config {
     pack: Option<PathBuf>,
     pack_files: Option<PathBuf>,
     runtime_library: Option<PathBuf>,
+    tuning: Tuning,
     /// What a photo may cost.
     pub photo: PhotoLimits,
     /// Address to listen on.
@@ -217,7 +232,7 @@ impl Config {
             };
             values.stated.insert(setting.key, (value, origin));
         }
-        let config = values.config();
+        let config = values.config(cache_folder(&environment));
         values.check_together(&config);
         if values.faults.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(values.faults)) }
     }
@@ -230,6 +245,7 @@ impl Config {
             folder: self.pack.clone().ok_or(ConfigError::NoPack)?,
             files: self.pack_files.clone(),
             runtime_library: self.runtime_library.clone(),
+            tuning: self.tuning.clone(),
         })
     }
 }
@@ -241,13 +257,14 @@ struct Values {
 }
 
 impl Values {
-    fn config(&mut self) -> Config {
+    fn config(&mut self, cache_default: Option<PathBuf>) -> Config {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = self.number("workers", 0, WORKERS_MAX);
         Config {
             pack: self.path("pack"),
             pack_files: self.path("pack_files"),
             runtime_library: self.path("runtime_library"),
+            tuning: self.tuning(cache_default),
             photo: PhotoLimits {
                 bytes_max: self.number("photo_bytes_max", 1, MESSAGE_BYTES_LIMIT),
                 pixels_max: self.number("photo_pixels_max", 1, 1 << 30),
@@ -291,6 +308,17 @@ impl Values {
         Some(self.text(key)).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
 
+    fn tuning(&mut self, cache_default: Option<PathBuf>) -> Tuning {
+        match self.text("tune").as_str() {
+            "auto" => Tuning::Auto { cache: self.path("cache").or(cache_default) },
+            "off" => Tuning::Off,
+            other => {
+                self.faults.push(format!("tune must be auto or off, found {other:?}"));
+                Tuning::Off
+            }
+        }
+    }
+
     fn log_json(&mut self) -> bool {
         let format = self.text("log_format");
         if format != "text" && format != "json" {
@@ -324,6 +352,13 @@ impl Values {
         }
         number
     }
+}
+
+/// The folder of the XDG base directory specification, where the environment tells one; paths there must be absolute.
+fn cache_folder(environment: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let absolute = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(caches.join("facematch"))
 }
 
 /// Reads the file; what is wrong with it is added to the faults.
@@ -408,6 +443,23 @@ mod tests {
         assert_eq!((config.queue_max, config.calls_max), (9, 11));
         assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
         assert!(matches!(config.pack_source(), Err(ConfigError::NoPack)));
+    }
+
+    #[test]
+    fn cache_is_that_of_the_user_unless_stated() {
+        let tuning = |flags: &[(&str, &str)], environment: &[(&str, &str)]| {
+            let flags: Vec<_> = flags.iter().copied().chain([("pack", "p")]).collect();
+            load(&flags, environment, "").expect("a config").pack_source().expect("a pack").tuning
+        };
+        let cache = |path: &str| Tuning::Auto { cache: Some(path.into()) };
+        assert_eq!(tuning(&[], &[]), Tuning::Auto { cache: None });
+        assert_eq!(tuning(&[], &[("HOME", "/h"), ("XDG_CACHE_HOME", "relative")]), cache("/h/.cache/facematch"));
+        assert_eq!(tuning(&[], &[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]), cache("/c/facematch"));
+        assert_eq!(tuning(&[("cache", "here")], &[("HOME", "/h")]), cache("here"));
+        assert_eq!(tuning(&[("tune", "off")], &[("HOME", "/h")]), Tuning::Off);
+        assert!(
+            load(&[("tune", "on")], &[], "").expect_err("a fault").to_string().contains("tune must be auto or off")
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ fn program(shared: &Path) -> Command {
     }
     command.env("FACEMATCH_PACK", root.join("tests/packs").join(common::STRONG_PACK));
     command.env("FACEMATCH_PACK_FILES", shared.join("models"));
+    command.env("FACEMATCH_CACHE", common::cache_folder());
     command.current_dir(root);
     command
 }

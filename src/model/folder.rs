@@ -7,7 +7,7 @@ use ort::environment::Environment;
 use super::graph;
 use super::manifest::{default_nms_iou_max, default_score_min};
 use super::pack::{DetectorSpec, ModelFile, PackError, PackParts, RecognizerSpec};
-use super::session::{self, Signature};
+use super::session::Signature;
 use crate::detect::head::{Head, HeadKind};
 use crate::embed::CHIP_SIDE_PX;
 use crate::tensor::{ChannelOrder, Preprocessing};
@@ -19,7 +19,7 @@ pub(super) fn read(folder: &Path, environment: &Environment) -> Result<PackParts
     let mut recognizers = Vec::new();
     for path in model_paths(folder)? {
         let file = ModelFile::read(&path)?;
-        let opened = session::open(environment, &file.bytes);
+        let opened = file.network.open(environment);
         let opened = opened.map_err(|source| PackError::NotAModel { path: path.clone(), source: source.into() })?;
         let signature = Signature::of(&opened);
         if let Some(spec) = detector(&signature) {
@@ -78,7 +78,7 @@ fn recognizer(signature: &Signature, file: &ModelFile, path: &Path) -> Result<Op
         _ => None,
     };
     let (true, Some(dimension)) = (takes_chips, dimension) else { return Ok(None) };
-    let raw = graph::normalizes_its_input(&file.bytes)
+    let raw = graph::normalizes_its_input(&file.network.bytes)
         .map_err(|source| PackError::NotAModel { path: path.to_path_buf(), source: source.into() })?;
     let (mean, std) = if raw { (0.0, 1.0) } else { (127.5, 127.5) };
     let preprocessing = Preprocessing { channels: ChannelOrder::Rgb, mean: [mean; 3], std: [std; 3] };

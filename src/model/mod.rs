@@ -1,12 +1,16 @@
 //! Model packs and the ONNX Runtime sessions that run them. The adapter of ort: no other module names it.
 
+mod cache;
 mod folder;
 mod graph;
 mod library;
 mod manifest;
 mod pack;
+mod rewrite;
+mod samples;
 mod session;
+mod tune;
 
 pub use library::{LibraryError, load_runtime};
-pub use pack::{Pack, PackError, PackSource};
+pub use pack::{Pack, PackError, PackSource, Tuning};
 pub use session::{DetectorSession, RecognizerSession};

@@ -1,15 +1,16 @@
 //! A model pack: one detector, one recogniser, how to feed them, and the defaults that go with them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ort::environment::Environment;
 use sha2::{Digest, Sha256};
 
+use super::cache::Cache;
 use super::folder;
 use super::library::{self, LibraryError};
 use super::manifest::{self, Manifest, ModelEntry};
-use super::session::{self, DetectorSession, RecognizerSession, Signature};
+use super::session::{DetectorSession, Network, RecognizerSession, Signature};
+use super::tune::{self, Purpose, Subject};
 use crate::biometrics::ids::PackId;
 use crate::biometrics::score::Threshold;
 use crate::detect::head::Head;
@@ -25,6 +26,21 @@ pub struct PackSource {
     pub files: Option<PathBuf>,
     /// `ORT_DYLIB_PATH`, where it is set.
     pub runtime_library: Option<PathBuf>,
+    /// Whether the networks are made faster.
+    pub tuning: Tuning,
+}
+
+/// Whether a pack's networks are made faster when it is loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Tuning {
+    /// They run as the files have them.
+    #[default]
+    Off,
+    /// Rewrites that compute the same are tried, and those that take less time on this machine are kept.
+    Auto {
+        /// Where tuned networks are kept for the next start; without, each start tunes.
+        cache: Option<PathBuf>,
+    },
 }
 
 /// Why a pack could not be loaded. Each names the file, what was expected and what was found.
@@ -145,8 +161,9 @@ pub struct Pack {
 /// A model file in memory; every worker opens it from there, so that a file changed on disk changes nothing.
 pub(super) struct ModelFile {
     pub name: String,
-    pub bytes: Arc<[u8]>,
+    /// Of the file, whatever tuning makes of it.
     pub sha256: String,
+    pub network: Network,
 }
 
 /// What a manifest or a plain folder comes down to.
@@ -164,7 +181,8 @@ pub(super) struct PackParts {
 impl Pack {
     /// Reads a pack, checks every file against its manifest and against what the networks really take and give.
     ///
-    /// *Errors*: [`PackError`]. *Cost*: opens each model once, about a second for a large pack.
+    /// *Errors*: [`PackError`]; tuning makes none. *Cost*: opens each model once, about a second for a large pack; tuning
+    /// a few seconds where the cache has nothing.
     pub fn load(source: &PackSource) -> Result<Self, PackError> {
         let environment = library::environment(source.runtime_library.as_deref())?;
         let manifest_path = source.folder.join(manifest::FILE_NAME);
@@ -175,6 +193,9 @@ impl Pack {
         };
         parts.detector.fixed_side_px = detector_side(&parts.detector_file, environment)?;
         parts.recognizer.batch = recognizer_batch(&parts.recognizer_file, parts.recognizer.dimension, environment)?;
+        if let Tuning::Auto { cache } = &source.tuning {
+            parts.tune(environment, cache.as_deref().map(Cache::new).as_ref());
+        }
         Ok(Self {
             id: pack_id(&parts.recognizer_file.sha256, &parts.recognizer),
             name: parts.name,
@@ -204,11 +225,31 @@ impl Pack {
     }
 }
 
+/// The side at which a detector with a free one is tried: large enough for what counts at 640, in a quarter of the time.
+const TUNING_SIDE_PX: u32 = 320;
+
+impl PackParts {
+    fn tune(&mut self, environment: &Environment, cache: Option<&Cache>) {
+        let detector =
+            (Purpose::Detector, &self.detector.preprocessing, self.detector.fixed_side_px.unwrap_or(TUNING_SIDE_PX));
+        let purpose = Purpose::Recognizer { batch: self.recognizer.batch.unwrap_or(1) };
+        let recognizer = (purpose, &self.recognizer.preprocessing, CHIP_SIDE_PX);
+        for (file, of) in [(&mut self.detector_file, detector), (&mut self.recognizer_file, recognizer)] {
+            let ModelFile { name, sha256, network } = &*file;
+            let (purpose, preprocessing, side_px) = of;
+            let subject = Subject { name, sha256, network, purpose, preprocessing, side_px };
+            if let Some(tuned) = tune::tuned(&subject, environment, cache) {
+                file.network = tuned;
+            }
+        }
+    }
+}
+
 impl ModelFile {
     pub fn read(path: &Path) -> Result<Self, PackError> {
         let bytes = std::fs::read(path).map_err(|source| PackError::Unreadable { path: path.to_path_buf(), source })?;
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        Ok(Self { name, sha256: hex(&Sha256::digest(&bytes)), bytes: bytes.into() })
+        Ok(Self { name, sha256: hex(&Sha256::digest(&bytes)), network: Network::plain(bytes) })
     }
 
     fn read_checked(folder: &Path, entry: &ModelEntry) -> Result<Self, PackError> {
@@ -221,7 +262,8 @@ impl ModelFile {
     }
 
     fn open(&self, environment: &Environment) -> Result<ort::session::Session, PackError> {
-        session::open(environment, &self.bytes)
+        self.network
+            .open(environment)
             .map_err(|source| PackError::NotAModel { path: PathBuf::from(&self.name), source: source.into() })
     }
 

@@ -13,7 +13,7 @@ use facematch::contract::gallery_service_client::GalleryServiceClient;
 use facematch::contract::match_service_client::MatchServiceClient;
 use facematch::contract::{self as proto};
 use facematch::decode::PhotoLimits;
-use facematch::model::{Pack, PackSource};
+use facematch::model::{Pack, PackSource, Tuning};
 use facematch::pipeline::Pipeline;
 use facematch::server::Server;
 use tonic::Status;
@@ -52,7 +52,13 @@ pub fn pack_source(shared: &Path, name: &str) -> PackSource {
         folder: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packs").join(name),
         files: Some(shared.join("models")),
         runtime_library: std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from),
+        tuning: Tuning::Auto { cache: Some(cache_folder()) },
     }
+}
+
+/// Where the tests keep tuned networks: the first that needs one tunes it for all.
+pub fn cache_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("tuned")
 }
 
 pub fn pack(shared: &Path, name: &str) -> Arc<Pack> {
@@ -115,6 +121,7 @@ pub async fn serve_pack(shared: &Path, pack: &Path, data: &Path, settings: &[(&s
         settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     flags.insert("listen".to_owned(), "127.0.0.1:0".to_owned());
     flags.insert("data".to_owned(), text(data));
+    flags.insert("cache".to_owned(), text(&cache_folder()));
     flags.insert("pack".to_owned(), text(pack));
     flags.insert("pack_files".to_owned(), text(&shared.join("models")));
     // Settings of whoever runs the tests are not the tests'; where the runtime library lies is.

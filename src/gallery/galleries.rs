@@ -310,6 +310,18 @@ impl Galleries {
         self.writer.run(change).await
     }
 
+    /// Returns once everything that was written before is durable and visible.
+    ///
+    /// *Errors*: [`Error::Unavailable`] where it never will be.
+    pub async fn settle(&self) -> Result<(), Error> {
+        loop {
+            match self.writer.run(|_| Ok(())).await {
+                Err(Error::Overloaded { retry_after }) => tokio::time::sleep(retry_after).await,
+                settled => return settled,
+            }
+        }
+    }
+
     /// Ranks the identities of a gallery, ties by id. Blocks for as long as the search takes.
     ///
     /// *Errors*: [`Error::NotFound`]; [`Error::PackMismatch`].

@@ -277,7 +277,12 @@ async fn look_up(
         Err(Error::NotFound(Entity::Identity)) => Ok(Known::Nothing),
         Err(error) => Err(error),
     };
-    engine.with_galleries(known).await
+    let known = engine.with_galleries(known).await?;
+    if matches!(known, Known::Template) {
+        // It may have been written a moment ago, and not be durable or visible yet.
+        engine.galleries.settle().await?;
+    }
+    Ok(known)
 }
 
 /// Enrols, waiting where the queue of writes is full: the caller is kept from sending more meanwhile.

@@ -159,7 +159,7 @@ impl Run {
 
 /// Three digits are kept of each latency.
 #[expect(clippy::expect_used, reason = "the bounds are two constants that make a histogram; a test makes one")]
-fn new_histogram() -> Histogram<u64> {
+pub(super) fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_max(LATENCY_MAX_US, 3).expect("600 s with 3 digits")
 }
 

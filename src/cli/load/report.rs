@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn step(latencies_ms: &[u64]) -> Step {
-        let mut latencies_us = Histogram::new(3).expect("a histogram");
+        let mut latencies_us = crate::cli::load::drive::new_histogram();
         latencies_ms.iter().for_each(|ms| latencies_us.saturating_record(ms * 1_000));
         let (time, failures) = (Duration::from_secs(2), BTreeMap::new());
         Step { pace: Pace::Rate(50.0), time, latencies_us, failures, not_sent: 0 }

@@ -26,23 +26,34 @@ pub(super) struct Waiting {
 }
 
 impl Batch {
-    /// Returns the outcome of a search, from a pass that began after this call did. `pass` runs one: outcomes in the order
-    /// of the searches.
-    pub(super) fn search(
+    /// Returns the outcomes of searches in their order, from passes that began after this call did. `pass` runs one:
+    /// outcomes in the order of the searches.
+    pub(super) fn search_many(
         &self,
-        search: Search,
-        pass: impl FnOnce(&[Arc<Waiting>]) -> Vec<SearchOutcome>,
+        searches: Vec<Search>,
+        pass: impl Fn(&[Arc<Waiting>]) -> Vec<SearchOutcome>,
+    ) -> Option<Vec<SearchOutcome>> {
+        let waiting = |search| Arc::new(Waiting { search, outcome: Mutex::new(None) });
+        let own: Vec<Arc<Waiting>> = searches.into_iter().map(waiting).collect();
+        // All at once, so that the first pass takes as many as it can.
+        lock(&self.waiting).extend(own.iter().map(Arc::clone));
+        own.iter().map(|own| self.outcome(own, &pass)).collect()
+    }
+
+    /// Waits for the turn of a search that is queued, and leads where nobody has answered it by then.
+    fn outcome(
+        &self,
+        own: &Arc<Waiting>,
+        pass: impl Fn(&[Arc<Waiting>]) -> Vec<SearchOutcome>,
     ) -> Option<SearchOutcome> {
-        let own = Arc::new(Waiting { search, outcome: Mutex::new(None) });
-        lock(&self.waiting).push(Arc::clone(&own));
         let _leading = lock(&self.pass);
         if let Some(outcome) = lock(&own.outcome).take() {
             return Some(outcome);
         }
         // Its own first: a leader who died has taken others' probes with it, and each must still be answered.
-        let mut searches = vec![Arc::clone(&own)];
+        let mut searches = vec![Arc::clone(own)];
         let mut waiting = lock(&self.waiting);
-        waiting.retain(|other| !Arc::ptr_eq(other, &own));
+        waiting.retain(|other| !Arc::ptr_eq(other, own));
         let others = waiting.len().min(PROBES_MAX - 1);
         searches.extend(waiting.drain(..others));
         drop(waiting);
@@ -70,6 +81,27 @@ mod tests {
         Search { probe, capacity, exact: true, scope: Scope::default() }
     }
 
+    fn search_one(
+        batch: &Batch,
+        search: Search,
+        pass: impl Fn(&[Arc<Waiting>]) -> Vec<SearchOutcome>,
+    ) -> Option<SearchOutcome> {
+        batch.search_many(vec![search], pass)?.pop()
+    }
+
+    #[test]
+    fn searches_of_one_call_share_passes() {
+        let (batch, passes) = (Batch::default(), Mutex::new(Vec::new()));
+        let searches = (0..20).map(search).collect();
+        let outcomes = batch.search_many(searches, |searches| {
+            lock(&passes).push(searches.len());
+            answer(searches)
+        });
+        let found: Vec<u64> = outcomes.expect("outcomes").iter().map(|outcome| outcome.identities).collect();
+        assert_eq!(found, (0..20).collect::<Vec<u64>>());
+        assert_eq!(*lock(&passes), [8, 8, 4]);
+    }
+
     /// Answers each search with its own capacity, so that a mix-up shows.
     fn answer(searches: &[Arc<Waiting>]) -> Vec<SearchOutcome> {
         let outcome = |search: &Arc<Waiting>| SearchOutcome {
@@ -89,7 +121,7 @@ mod tests {
             // The first leader waits until all others have queued, so that the next pass is full.
             let (release, released) = std::sync::mpsc::channel::<()>();
             let leader = scope.spawn(move || {
-                batch.search(search(1_000), |searches| {
+                search_one(batch, search(1_000), |searches| {
                     released.recv().expect("released");
                     answer(searches)
                 })
@@ -100,7 +132,7 @@ mod tests {
             let others: Vec<_> = (0..20)
                 .map(|capacity| {
                     scope.spawn(move || {
-                        batch.search(search(capacity), |searches| {
+                        search_one(batch, search(capacity), |searches| {
                             passes.fetch_add(1, Ordering::Relaxed);
                             answer(searches)
                         })
@@ -128,7 +160,7 @@ mod tests {
             for _ in 0..10 {
                 scope.spawn(|| {
                     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                        batch_ref.search(search(7), |searches| {
+                        search_one(batch_ref, search(7), |searches| {
                             assert_ne!(failed.fetch_add(1, Ordering::Relaxed), 0, "the first leader dies");
                             answer(searches)
                         })

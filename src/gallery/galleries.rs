@@ -326,7 +326,16 @@ impl Galleries {
     ///
     /// *Errors*: [`Error::NotFound`]; [`Error::PackMismatch`].
     pub fn search(&self, gallery: &GalleryId, search: Search) -> Result<SearchOutcome, Error> {
-        self.indexes.search(gallery, search)
+        let outcome = self.search_many(gallery, vec![search])?.pop();
+        outcome.ok_or_else(|| Error::internal("a search without an outcome"))
+    }
+
+    /// Ranks the identities of a gallery for several probes, which share passes over it; outcomes in the order of the
+    /// searches. Blocks for as long as the searches take.
+    ///
+    /// *Errors*: [`Error::NotFound`]; [`Error::PackMismatch`].
+    pub fn search_many(&self, gallery: &GalleryId, searches: Vec<Search>) -> Result<Vec<SearchOutcome>, Error> {
+        self.indexes.search_many(gallery, searches)
     }
 }
 

@@ -346,27 +346,31 @@ impl Indexes {
         self.follow_policy(&shared);
     }
 
-    /// Searches a gallery.
+    /// Searches a gallery for several probes, which share passes; outcomes in the order of the searches.
     ///
     /// *Errors*: [`Error::NotFound`]; [`Error::PackMismatch`].
-    pub(super) fn search(&self, gallery: &GalleryId, search: Search) -> Result<SearchOutcome, Error> {
+    pub(super) fn search_many(&self, gallery: &GalleryId, searches: Vec<Search>) -> Result<Vec<SearchOutcome>, Error> {
         let shared = self.find(gallery).ok_or(Error::NotFound(crate::error::Entity::Gallery))?;
         let index = read(&shared.index);
-        search.probe.check_fits(&index.gallery.pack_id, index.gallery.dimension)?;
-        if let Some(outcome) = index.search_graph(&search)? {
-            return Ok(outcome);
+        for search in &searches {
+            search.probe.check_fits(&index.gallery.pack_id, index.gallery.dimension)?;
         }
-        let outcome = if index.rows.templates() < BATCH_ROWS_MIN {
-            index.search_exactly(&[&search]).pop()
-        } else {
-            // Let go, or a write that waits would keep the leader's pass from ever beginning.
-            drop(index);
-            shared.batch.search(search, |waiting| {
-                let searches: Vec<&Search> = waiting.iter().map(|waiting| &waiting.search).collect();
-                read(&shared.index).search_exactly(&searches)
-            })
-        };
-        outcome.ok_or_else(|| Error::internal("a search without an outcome"))
+        // All by graph, or none: a pass takes little longer for one more.
+        let by_graph: Result<Option<Vec<SearchOutcome>>, Error> =
+            searches.iter().map(|search| index.search_graph(search)).collect();
+        if let Some(outcomes) = by_graph? {
+            return Ok(outcomes);
+        }
+        if index.rows.templates() < BATCH_ROWS_MIN {
+            return Ok(index.search_exactly(&searches.iter().collect::<Vec<&Search>>()));
+        }
+        // Let go, or a write that waits would keep the leader's pass from ever beginning.
+        drop(index);
+        let outcomes = shared.batch.search_many(searches, |waiting| {
+            let searches: Vec<&Search> = waiting.iter().map(|waiting| &waiting.search).collect();
+            read(&shared.index).search_exactly(&searches)
+        });
+        outcomes.ok_or_else(|| Error::internal("a search without an outcome"))
     }
 
     /// Returns every gallery's index, by id.

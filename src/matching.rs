@@ -1,6 +1,9 @@
 //! Verify and identify: templates and an operating point → decision. Here thresholds are resolved and applied.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::biometrics::decision::{AmbiguityMargin, Identification, Verification};
+use crate::biometrics::ids::IdentityId;
 use crate::biometrics::score::{AppliedThreshold, ErrorRate, OperatingPoint, Score, Threshold, ThresholdSource};
 use crate::biometrics::template::Template;
 use crate::error::Error;
@@ -84,6 +87,30 @@ pub fn identify(best_first: &[Score], threshold: AppliedThreshold, margin: Ambig
     Identification::decide(best_first, threshold.threshold, margin)
 }
 
+/// Settles who is who where nobody can be two faces of a photo: which face each identity is left to. Of all pairs of a face
+/// and a candidate that the threshold admits, the one with the highest score comes first (of equals the earlier face, then
+/// the lower id), then the next whose face and identity are both free. Identities that no face gets are not in the answer.
+///
+/// Not the assignment with the highest sum: one whose best match is clear keeps it, however well that would suit others.
+pub fn settle_each_identity_once(
+    candidates: &[Vec<(IdentityId, Score)>],
+    threshold: AppliedThreshold,
+) -> BTreeMap<IdentityId, usize> {
+    let of_face = |(face, candidates): (usize, &Vec<(IdentityId, Score)>)| {
+        let admitted = candidates.iter().filter(|(_, score)| threshold.threshold.admits(*score)).cloned();
+        admitted.map(|(identity, score)| (score, face, identity)).collect::<Vec<_>>()
+    };
+    let mut pairs: Vec<(Score, usize, IdentityId)> = candidates.iter().enumerate().flat_map(of_face).collect();
+    pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| (a.1, &a.2).cmp(&(b.1, &b.2))));
+    let (mut settled, mut settled_faces) = (BTreeMap::new(), BTreeSet::new());
+    for (_, face, identity) in pairs {
+        if !settled.contains_key(&identity) && settled_faces.insert(face) {
+            settled.insert(identity, face);
+        }
+    }
+    settled
+}
+
 /// How many identities a search must return for [`identify`] to see a runner-up.
 pub const RANKED_MIN: usize = 2;
 
@@ -130,6 +157,28 @@ mod tests {
         let of_search = verification_threshold(OperatingPoint::Fpir(rate(0.1)), None);
         let of_pair = identification_threshold(OperatingPoint::Fmr(rate(0.1)), None, None);
         assert!(matches!(of_search, Err(Error::BadField { .. })) && matches!(of_pair, Err(Error::BadField { .. })));
+    }
+
+    #[test]
+    fn each_identity_is_left_to_one_face_by_falling_score() {
+        let settle = |faces: &[&[(&str, f32)]]| {
+            let candidate =
+                |(id, cosine): &(&str, f32)| (IdentityId::parse(id).expect("an id"), Score::from_cosine(*cosine));
+            let faces: Vec<Vec<_>> = faces.iter().map(|face| face.iter().map(candidate).collect()).collect();
+            let applied = AppliedThreshold { threshold: threshold(0.5), source: ThresholdSource::Request };
+            let settled = settle_each_identity_once(&faces, applied);
+            settled.iter().map(|(id, face)| format!("{} {face}", id.as_str())).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(settle(&[]), "");
+        // Below the threshold nobody is anybody's.
+        assert_eq!(settle(&[&[("ann", 0.4)], &[("ann", 0.49)]]), "");
+        // The better face keeps her; the other may be whom it resembles next.
+        assert_eq!(settle(&[&[("ann", 0.6), ("bob", 0.55)], &[("ann", 0.9)]]), "ann 1, bob 0");
+        // Whoever is settled takes nobody else away, even where that score is higher than another face's.
+        assert_eq!(settle(&[&[("ann", 0.9), ("bob", 0.8)], &[("bob", 0.7)]]), "ann 0, bob 1");
+        // Ties: the earlier face, then the lower id.
+        assert_eq!(settle(&[&[("bob", 0.7), ("ann", 0.7)], &[("ann", 0.7)]]), "ann 0");
+        assert_eq!(settle(&[&[("ann", 0.5)], &[("ann", 0.5)]]), "ann 0");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Answer;
-use super::arguments::{Detection, Face, choice_text, count, operating_point_request, threshold_text};
+use super::arguments::{Detection, Face, box_text, choice_text, count, operating_point_request, threshold_text};
 use super::local::read_photo;
 use super::output::Output;
 use super::remote::{self, REPLY_BYTES_MAX};
@@ -14,7 +14,7 @@ use crate::contract::match_service_client::MatchServiceClient;
 /// Tell who a photo shows, of the people enrolled in a gallery
 ///
 /// Exit code 0: match; 1: nobody matches, or two people do so closely that neither is named (AMBIGUOUS); 2: error, or a
-/// photo that cannot be searched with. With --json: IdentifyResponse.
+/// photo that cannot be searched with. With --every-face: 0 where a face matches. With --json: IdentifyResponse.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The photo
@@ -40,6 +40,12 @@ pub(super) struct Arguments {
     /// Score every template, whatever the gallery's search policy
     #[arg(long)]
     exact: bool,
+    /// Tell who every face of the photo is
+    #[arg(long, conflicts_with = "rule")]
+    every_face: bool,
+    /// Name nobody for two faces of the photo: the face with the best score keeps the name
+    #[arg(long, requires = "every_face")]
+    each_once: bool,
     #[command(flatten)]
     face: Face,
     #[command(flatten)]
@@ -55,16 +61,27 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         operating_point: operating_point_request(arguments.threshold),
         ambiguity_margin: arguments.margin,
         exact: arguments.exact,
-        face_selection: arguments.face.reply(),
+        face_selection: match arguments.every_face {
+            true => proto::FaceSelection::All.into(),
+            false => arguments.face.reply(),
+        },
         detection: Some(arguments.detection.options()),
         filter: arguments.filter.unwrap_or_default(),
         candidate_identity_ids: arguments.among,
+        each_identity_once: arguments.each_once,
     };
     let channel = remote::connect(config).await?;
     let mut client = MatchServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
     let reply = client.identify(request).await.map_err(remote::failed)?.into_inner();
     let name = arguments.photo.display().to_string();
-    output.reply(&reply, |reply| text(&name, reply))?;
+    output.reply(&reply, |reply| match reply.face_answers.is_empty() {
+        true => text(&name, reply),
+        false => faces_text(reply),
+    })?;
+    if !reply.face_answers.is_empty() {
+        let some_match = reply.face_answers.iter().any(|answer| answer.decision() == proto::IdentifyDecision::Match);
+        return Ok(Answer::yes_if(some_match));
+    }
     match reply.decision() {
         proto::IdentifyDecision::Match => Ok(Answer::Yes),
         proto::IdentifyDecision::NoMatch | proto::IdentifyDecision::Ambiguous => Ok(Answer::No),
@@ -73,28 +90,49 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
 }
 
 fn text(name: &str, reply: &proto::IdentifyResponse) -> String {
-    let best = reply.candidates.first().map(|candidate| candidate.identity_id.as_str()).unwrap_or_default();
-    let decision = match reply.decision() {
+    let choice = choice_text(name, reply.face_choice.as_ref());
+    let decision = decision_text(reply.decision(), &reply.candidates, &reply.not_searchable_reason);
+    if reply.decision() == proto::IdentifyDecision::NotSearchable {
+        return format!("{choice}{decision}");
+    }
+    format!("{choice}{decision}  {}\n{}", searched_text(reply), candidates_text(&reply.candidates))
+}
+
+fn faces_text(reply: &proto::IdentifyResponse) -> String {
+    let faces = reply.face_choice.as_ref().map(|choice| choice.faces.as_slice()).unwrap_or_default();
+    let mut text = format!("{}: {}\n", count(faces.len(), "face", "faces"), searched_text(reply));
+    for answer in &reply.face_answers {
+        let place = faces.get(answer.face_index as usize).and_then(|face| face.r#box.as_ref());
+        let place = place.map(box_text).unwrap_or_default();
+        let decision = decision_text(answer.decision(), &answer.candidates, &answer.not_searchable_reason);
+        text.push_str(&format!("at {place}  {decision}\n{}", candidates_text(&answer.candidates)));
+    }
+    text
+}
+
+fn decision_text(decision: proto::IdentifyDecision, candidates: &[proto::Candidate], reason: &str) -> String {
+    let best = candidates.first().map(|candidate| candidate.identity_id.as_str()).unwrap_or_default();
+    match decision {
         proto::IdentifyDecision::Match => format!("MATCH  {best}"),
         proto::IdentifyDecision::NoMatch => "NO MATCH".to_owned(),
         proto::IdentifyDecision::Ambiguous => "AMBIGUOUS".to_owned(),
-        _ => {
-            return format!(
-                "{}NOT SEARCHABLE  {}",
-                choice_text(name, reply.face_choice.as_ref()),
-                reply.not_searchable_reason
-            );
-        }
-    };
+        _ => format!("NOT SEARCHABLE  {reason}"),
+    }
+}
+
+fn searched_text(reply: &proto::IdentifyResponse) -> String {
     let path = if reply.search_path() == proto::SearchPath::Graph { "by graph" } else { "exactly" };
-    let choice = choice_text(name, reply.face_choice.as_ref());
     let all = count(reply.identity_count as usize, "identity", "identities");
     let searched = match reply.searched_identity_count {
         some if some < reply.identity_count => format!("{some} of {all} searched {path}"),
         _ => format!("{all} searched {path}"),
     };
-    let mut text = format!("{choice}{decision}  {searched}, {}\n", threshold_text(reply.threshold.as_ref()));
-    for candidate in &reply.candidates {
+    format!("{searched}, {}", threshold_text(reply.threshold.as_ref()))
+}
+
+fn candidates_text(candidates: &[proto::Candidate]) -> String {
+    let mut text = String::new();
+    for candidate in candidates {
         let mark = if candidate.matches { "  matches" } else { "" };
         let name = Some(&candidate.display_name).filter(|name| !name.is_empty() && **name != candidate.identity_id);
         let name = name.map(|name| format!(" ({name})")).unwrap_or_default();

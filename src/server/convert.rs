@@ -137,7 +137,8 @@ fn quality_reply(quality: &FaceQuality, face: &face::Face) -> proto::FaceQuality
 
 /// All faces of a photo and the one that was chosen, if one was.
 pub(crate) fn face_choice_reply(acquired: &Acquired, selection: FaceSelection) -> proto::FaceChoice {
-    let chosen = acquired.chosen.as_ref().ok().and_then(|chosen| chosen.first());
+    let chosen = acquired.chosen.as_ref().ok().filter(|_| selection != FaceSelection::All);
+    let chosen = chosen.and_then(|chosen| chosen.first());
     proto::FaceChoice {
         faces: acquired.detected.faces.iter().map(face_reply).collect(),
         chosen_index: chosen.map(|(index, _)| *index as u32),

@@ -8,9 +8,8 @@ use tokio::sync::watch;
 use super::bulk_enroll::ItemsInFlight;
 use super::layers::permit_of_call;
 use crate::biometrics::face::FaceSelection;
-use crate::biometrics::ids::GalleryId;
 use crate::error::Error;
-use crate::gallery::{Galleries, Search, SearchOutcome};
+use crate::gallery::Galleries;
 use crate::model::Pack;
 use crate::pipeline::{Acquired, Detected, DetectionSettings};
 use crate::runtime::{Place, Workers};
@@ -41,10 +40,6 @@ impl Engine {
         selection: FaceSelection,
     ) -> Result<Acquired, Error> {
         self.workers.run(place, move |pipeline| pipeline.acquire(&photo, &settings, selection)).await
-    }
-
-    pub(super) async fn search(&self, gallery: GalleryId, search: Search) -> Result<SearchOutcome, Error> {
-        self.with_galleries(move |galleries| galleries.search(&gallery, search)).await
     }
 
     /// Runs what reads the store or scans a gallery off the async workers.

@@ -1,24 +1,18 @@
-//! MatchService: identify.
+//! MatchService: identify, one probe or a stream of them.
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::convert;
 use super::engine::Engine;
-use super::status::status;
-use crate::biometrics::decision::AmbiguityMargin;
-use crate::biometrics::face::NotChosen;
-use crate::biometrics::ids::{GalleryId, IdentityId};
-use crate::biometrics::score::{AppliedThreshold, Score};
+use super::items::{self, Item, Items, Replies};
+use super::search::Question;
+use super::status::{log_own_fault, status};
 use crate::contract as proto;
-use crate::error::{Entity, Error};
-use crate::gallery::filter::Filter;
-use crate::gallery::{Ranked, Scope, Search, SearchOutcome};
-use crate::matching;
+use crate::error::Error;
 
-const TOP_K_DEFAULT: usize = 5;
-const TOP_K_MAX: usize = 100;
+/// The longest tag of a probe, in bytes.
+const TAG_BYTES_MAX: usize = 128;
 
 pub(super) struct MatchServer(pub Arc<Engine>);
 
@@ -30,129 +24,84 @@ impl proto::match_service_server::MatchService for MatchServer {
     ) -> Result<Response<proto::IdentifyResponse>, Status> {
         identify(&self.0, request.into_inner()).await.map(Response::new).map_err(status)
     }
-}
 
-async fn identify(engine: &Engine, request: proto::IdentifyRequest) -> Result<proto::IdentifyResponse, Error> {
-    let gallery_id = GalleryId::parse(&request.gallery_id)?;
-    let top_k = top_k(request.top_k)?;
-    let (gallery, status) = engine.galleries.gallery(&gallery_id)?;
-    let operating_point = convert::operating_point(request.operating_point)?;
-    let of_pack = engine.pack.identification.filter(|_| gallery.pack_id == engine.pack.id);
-    let threshold = matching::identification_threshold(operating_point, gallery.settings.identification, of_pack)?;
-    let margin = match request.ambiguity_margin {
-        Some(margin) => AmbiguityMargin::new("ambiguity_margin", margin)?,
-        None => gallery.settings.ambiguity_margin,
-    };
-    let settings = convert::detection(request.detection)?;
-    let selection = convert::one_face_selection(request.face_selection)?;
-    let scope = scope(&request.filter, &request.candidate_identity_ids)?;
+    type IdentifyStreamStream = Replies<proto::IdentifyStreamResponse>;
 
-    let probe = request.probe.and_then(|probe| probe.probe);
-    let (template, choice) = match probe.ok_or_else(|| Error::bad_field("probe", "a photo or an embedding"))? {
-        proto::probe::Probe::Embedding(embedding) => {
-            (convert::embedding(&embedding, &engine.pack).map_err(|error| error.at("probe"))?, None)
-        }
-        proto::probe::Probe::Photo(photo) => {
-            let mut place = engine.workers.reserve()?;
-            let acquired = engine.acquire(&mut place, photo.data, settings, selection).await;
-            let acquired = acquired.map_err(|error| error.at("probe.photo"))?;
-            let choice = Some(convert::face_choice_reply(&acquired, selection));
-            match acquired.chosen.map(|chosen| chosen.into_iter().next()) {
-                Ok(Some((_, template))) => (template, choice),
-                Ok(None) => return Ok(not_searchable(NotChosen::NoFace, threshold, status.counts.identities, choice)),
-                Err(reason) => return Ok(not_searchable(reason, threshold, status.counts.identities, choice)),
-            }
-        }
-    };
-
-    let pack_id = template.pack_id().as_str().to_owned();
-    let capacity = top_k.max(matching::RANKED_MIN);
-    let search = Search { probe: template, capacity, exact: request.exact, scope };
-    let outcome = engine.search(gallery_id.clone(), search).await?;
-    let SearchOutcome { ranked, identities, searched, path } = outcome;
-    let named = name_candidates(engine, gallery_id, ranked).await?;
-    let scores: Vec<Score> = named.iter().map(|(ranked, _)| ranked.score).collect();
-    Ok(proto::IdentifyResponse {
-        decision: convert::identification_reply(matching::identify(&scores, threshold, margin)),
-        candidates: named.into_iter().take(top_k).map(|candidate| candidate_reply(candidate, threshold)).collect(),
-        threshold: Some(convert::threshold_reply(threshold)),
-        identity_count: identities,
-        searched_identity_count: searched,
-        search_path: convert::search_path_reply(path),
-        face_choice: choice,
-        not_searchable_reason: String::new(),
-        pack_id,
-    })
-}
-
-/// Among whom to search: no filter and no candidates mean everyone.
-fn scope(filter: &str, candidates: &[String]) -> Result<Scope, Error> {
-    if candidates.len() > Scope::CANDIDATES_MAX {
-        return Err(Error::bad_field("candidate_identity_ids", "at most 100,000"));
-    }
-    let parse = |(index, id): (usize, &String)| {
-        IdentityId::parse(id).map_err(|error| error.at(&format!("candidate_identity_ids[{index}]")))
-    };
-    let candidates: Vec<IdentityId> = candidates.iter().enumerate().map(parse).collect::<Result<_, Error>>()?;
-    Ok(Scope {
-        filter: (!filter.trim().is_empty()).then(|| Filter::parse("filter", filter)).transpose()?,
-        candidates: Some(candidates).filter(|candidates| !candidates.is_empty()),
-    })
-}
-
-fn top_k(stated: u32) -> Result<usize, Error> {
-    match stated as usize {
-        0 => Ok(TOP_K_DEFAULT),
-        top_k if top_k <= TOP_K_MAX => Ok(top_k),
-        _ => Err(Error::bad_field("top_k", "from 1 to 100")),
+    async fn identify_stream(
+        &self,
+        request: Request<Streaming<proto::IdentifyStreamRequest>>,
+    ) -> Result<Response<Self::IdentifyStreamStream>, Status> {
+        Ok(Response::new(items::answer::<Probes>(&self.0, request.into_inner())))
     }
 }
 
-/// Looks up display names. A candidate who was deleted meanwhile is no candidate any more.
-async fn name_candidates(
-    engine: &Engine,
-    gallery: GalleryId,
-    ranked: Vec<Ranked>,
-) -> Result<Vec<(Ranked, String)>, Error> {
-    let look_up = move |galleries: &crate::gallery::Galleries| {
-        let mut named = Vec::with_capacity(ranked.len());
-        for candidate in ranked {
-            match galleries.identity(&gallery, &candidate.identity) {
-                Ok(identity) => named.push((candidate, identity.details.display_name)),
-                Err(Error::NotFound(Entity::Identity | Entity::Gallery)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(named)
-    };
-    engine.with_galleries(look_up).await
+async fn identify(engine: &Engine, mut request: proto::IdentifyRequest) -> Result<proto::IdentifyResponse, Error> {
+    let probe = request.probe.take();
+    let question = Question::check(request)?;
+    question.answer(engine, probe, async { engine.workers.reserve() }).await
 }
 
-fn candidate_reply((ranked, display_name): (Ranked, String), threshold: AppliedThreshold) -> proto::Candidate {
-    proto::Candidate {
-        identity_id: ranked.identity.as_str().to_owned(),
-        display_name,
-        score: ranked.score.cosine(),
-        template_id: ranked.template.as_str().to_owned(),
-        matches: threshold.threshold.admits(ranked.score),
+/// A stream of probes.
+struct Probes {
+    engine: Arc<Engine>,
+    question: Arc<Question>,
+}
+
+impl Items for Probes {
+    type Request = proto::IdentifyStreamRequest;
+    type Reply = proto::IdentifyStreamResponse;
+
+    /// Two passes over a large gallery: one that is run and one that is next. Each search takes a thread while it waits.
+    const ITEMS_MAX: usize = 16;
+
+    fn begin(engine: &Arc<Engine>, first: proto::IdentifyStreamRequest) -> Result<Self, Error> {
+        let Some(proto::identify_stream_request::Message::Search(search)) = first.message else {
+            return Err(Error::bad_field("search", "the first message"));
+        };
+        if search.probe.is_some() {
+            return Err(Error::bad_field("search.probe", "absent: each probe is a message of its own"));
+        }
+        let question = Question::check(search).map_err(|error| error.at("search"))?;
+        question.check_gallery(engine)?;
+        Ok(Self { engine: Arc::clone(engine), question: Arc::new(question) })
+    }
+
+    fn item(&self, request: proto::IdentifyStreamRequest) -> Result<Item<Self::Reply>, Error> {
+        let Some(proto::identify_stream_request::Message::Probe(tagged)) = request.message else {
+            return Err(Error::bad_field("probe", "every message but the first"));
+        };
+        let proto::TaggedProbe { tag, probe } = tagged;
+        if tag.len() > TAG_BYTES_MAX {
+            return Err(Error::bad_field("probe.tag", "at most 128 bytes"));
+        }
+        let (engine, question) = (Arc::clone(&self.engine), Arc::clone(&self.question));
+        let is_photo = |probe: &proto::Probe| matches!(probe.probe, Some(proto::probe::Probe::Photo(_)));
+        let has_photo = probe.as_ref().is_some_and(is_photo);
+        let work = async move {
+            let answered = question.answer(&engine, probe, engine.workers.wait_for_place()).await;
+            Ok(proto::IdentifyStreamResponse { tag, answer: Some(answer(answered)?) })
+        };
+        Ok(Item { has_photo, work: Box::pin(work) })
     }
 }
 
-fn not_searchable(
-    reason: NotChosen,
-    threshold: AppliedThreshold,
-    identity_count: u64,
-    face_choice: Option<proto::FaceChoice>,
-) -> proto::IdentifyResponse {
-    proto::IdentifyResponse {
-        decision: proto::IdentifyDecision::NotSearchable.into(),
-        candidates: Vec::new(),
-        threshold: Some(convert::threshold_reply(threshold)),
-        identity_count,
-        searched_identity_count: 0,
-        search_path: proto::SearchPath::Unspecified.into(),
-        face_choice,
-        not_searchable_reason: Error::from(reason).reason().to_owned(),
-        pack_id: String::new(),
+/// *Errors*: what would fail the next probe too.
+fn answer(answered: Result<proto::IdentifyResponse, Error>) -> Result<proto::identify_stream_response::Answer, Error> {
+    let error = match answered {
+        Ok(response) => return Ok(proto::identify_stream_response::Answer::Response(response)),
+        Err(error) => error,
+    };
+    match error {
+        Error::BadField { .. }
+        | Error::AtField { .. }
+        | Error::Photo(_)
+        | Error::PackMismatch { .. }
+        | Error::DataLoss(_)
+        | Error::Internal(_) => {
+            log_own_fault(&error);
+            let failure = proto::ProbeFailure { reason: error.reason().to_owned(), message: error.to_string() };
+            Ok(proto::identify_stream_response::Answer::Failure(failure))
+        }
+        error => Err(error),
     }
 }

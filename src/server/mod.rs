@@ -13,6 +13,7 @@ mod in_flight;
 mod items;
 mod layers;
 mod sample;
+mod search;
 mod settings;
 mod status;
 mod transfer;

@@ -1,0 +1,285 @@
+//! A search that was asked for, and its answer for one probe: what Identify and IdentifyStream share.
+
+use super::convert;
+use super::engine::Engine;
+use crate::biometrics::decision::{AmbiguityMargin, Identification};
+use crate::biometrics::face::{FaceSelection, NotChosen};
+use crate::biometrics::ids::{GalleryId, IdentityId};
+use crate::biometrics::score::{AppliedThreshold, OperatingPoint, Score};
+use crate::biometrics::template::Template;
+use crate::contract as proto;
+use crate::error::{Entity, Error};
+use crate::gallery::filter::Filter;
+use crate::gallery::{Galleries, GallerySettings, Ranked, Scope, Search, SearchOutcome};
+use crate::matching;
+use crate::pipeline::{Acquired, DetectionSettings};
+use crate::runtime::Place;
+
+const TOP_K_DEFAULT: usize = 5;
+const TOP_K_MAX: usize = 100;
+
+/// A checked search, without its probe.
+pub(super) struct Question {
+    gallery: GalleryId,
+    top_k: usize,
+    operating_point: OperatingPoint,
+    margin: Option<AmbiguityMargin>,
+    exact: bool,
+    settings: DetectionSettings,
+    selection: FaceSelection,
+    scope: Scope,
+    each_identity_once: bool,
+}
+
+/// How the answers of a search are decided.
+#[derive(Clone, Copy)]
+struct Rule {
+    threshold: AppliedThreshold,
+    margin: AmbiguityMargin,
+}
+
+/// Somebody who may be meant, with the display name.
+type Candidate = (Ranked, String);
+
+impl Question {
+    pub(super) fn check(request: proto::IdentifyRequest) -> Result<Self, Error> {
+        let selection = convert::face_selection(request.face_selection)?;
+        if request.each_identity_once && selection != FaceSelection::All {
+            return Err(Error::bad_field("each_identity_once", "false, but with FACE_SELECTION_ALL"));
+        }
+        Ok(Self {
+            gallery: GalleryId::parse(&request.gallery_id)?,
+            top_k: top_k(request.top_k)?,
+            operating_point: convert::operating_point(request.operating_point)?,
+            margin: request
+                .ambiguity_margin
+                .map(|margin| AmbiguityMargin::new("ambiguity_margin", margin))
+                .transpose()?,
+            exact: request.exact,
+            settings: convert::detection(request.detection)?,
+            selection,
+            scope: scope(&request.filter, &request.candidate_identity_ids)?,
+            each_identity_once: request.each_identity_once,
+        })
+    }
+
+    /// Answers for one probe. `place` is awaited where it is a photo.
+    ///
+    /// *Errors*: the probe's own, the gallery's, the place's.
+    pub(super) async fn answer(
+        &self,
+        engine: &Engine,
+        probe: Option<proto::Probe>,
+        place: impl Future<Output = Result<Place, Error>>,
+    ) -> Result<proto::IdentifyResponse, Error> {
+        let probe = probe.and_then(|probe| probe.probe);
+        let probe = probe.ok_or_else(|| Error::bad_field("probe", "a photo or an embedding"))?;
+        let (rule, identity_count) = self.rule(engine)?;
+        let no_answer = proto::IdentifyResponse {
+            threshold: Some(convert::threshold_reply(rule.threshold)),
+            identity_count,
+            ..Default::default()
+        };
+        match probe {
+            proto::probe::Probe::Embedding(embedding) => {
+                let template = convert::embedding(&embedding, &engine.pack).map_err(|error| error.at("probe"))?;
+                self.answer_for_one(engine, template, rule, no_answer).await
+            }
+            proto::probe::Probe::Photo(photo) => {
+                let mut place = place.await?;
+                let acquired = engine.acquire(&mut place, photo.data, self.settings.clone(), self.selection).await;
+                drop(place);
+                let acquired = acquired.map_err(|error| error.at("probe.photo"))?;
+                let face_choice = Some(convert::face_choice_reply(&acquired, self.selection));
+                let no_answer = proto::IdentifyResponse { face_choice, ..no_answer };
+                let Acquired { detected, chosen } = acquired;
+                match chosen.map(|mut chosen| (chosen.pop(), chosen)) {
+                    Err(reason) => Ok(not_searchable(reason, no_answer)),
+                    Ok((None, _)) => Ok(not_searchable(NotChosen::NoFace, no_answer)),
+                    Ok((Some((_, template)), _)) if self.selection != FaceSelection::All => {
+                        self.answer_for_one(engine, template, rule, no_answer).await
+                    }
+                    Ok((Some(last), mut faces)) => {
+                        faces.push(last);
+                        let face_count = detected.faces.len();
+                        self.answer_for_every_face(engine, face_count, faces, rule, no_answer).await
+                    }
+                }
+            }
+        }
+    }
+
+    /// Checks that there is such a gallery, and that it has a threshold to decide by.
+    pub(super) fn check_gallery(&self, engine: &Engine) -> Result<(), Error> {
+        self.rule(engine).map(drop)
+    }
+
+    /// By the gallery as it is now; with how many identities it holds.
+    fn rule(&self, engine: &Engine) -> Result<(Rule, u64), Error> {
+        let (gallery, status) = engine.galleries.gallery(&self.gallery)?;
+        let of_pack = engine.pack.identification.filter(|_| gallery.pack_id == engine.pack.id);
+        let GallerySettings { identification, ambiguity_margin, .. } = gallery.settings;
+        let threshold = matching::identification_threshold(self.operating_point, identification, of_pack)?;
+        Ok((Rule { threshold, margin: self.margin.unwrap_or(ambiguity_margin) }, status.counts.identities))
+    }
+
+    async fn answer_for_one(
+        &self,
+        engine: &Engine,
+        probe: Template,
+        rule: Rule,
+        no_answer: proto::IdentifyResponse,
+    ) -> Result<proto::IdentifyResponse, Error> {
+        let pack_id = probe.pack_id().as_str().to_owned();
+        let found = self.search(engine, vec![probe], matching::RANKED_MIN).await?;
+        let Some((outcome, candidates)) = found.into_iter().next() else { return Ok(no_answer) };
+        let (decision, candidates) = self.decide(candidates, rule);
+        Ok(proto::IdentifyResponse { decision, candidates, pack_id, ..with_outcome(no_answer, &outcome) })
+    }
+
+    async fn answer_for_every_face(
+        &self,
+        engine: &Engine,
+        face_count: usize,
+        chosen: Vec<(usize, Template)>,
+        rule: Rule,
+        no_answer: proto::IdentifyResponse,
+    ) -> Result<proto::IdentifyResponse, Error> {
+        let pack_id = engine.pack.id.as_str().to_owned();
+        let (indices, probes): (Vec<usize>, Vec<Template>) = chosen.into_iter().unzip();
+        // Each other face may take one candidate away.
+        let taken_max = if self.each_identity_once { probes.len() } else { 0 };
+        let found = self.search(engine, probes, matching::RANKED_MIN + taken_max).await?;
+        let (outcomes, mut candidates): (Vec<SearchOutcome>, Vec<Vec<Candidate>>) = found.into_iter().unzip();
+        if self.each_identity_once {
+            leave_each_identity_once(&mut candidates, rule.threshold);
+        }
+        let mut face_answers: Vec<proto::FaceAnswer> = (0..face_count).map(face_not_searchable).collect();
+        for (index, candidates) in indices.into_iter().zip(candidates) {
+            let (decision, candidates) = self.decide(candidates, rule);
+            if let Some(answer) = face_answers.get_mut(index) {
+                let face_index = answer.face_index;
+                *answer = proto::FaceAnswer { face_index, decision, candidates, ..Default::default() };
+            }
+        }
+        let answered = outcomes.first().map(|outcome| with_outcome(no_answer, outcome)).unwrap_or_default();
+        Ok(proto::IdentifyResponse { face_answers, pack_id, ..answered })
+    }
+
+    /// Ranks and names the candidates of each probe: `top_k` of them, and `capacity_min` at least. The probes share passes.
+    async fn search(
+        &self,
+        engine: &Engine,
+        probes: Vec<Template>,
+        capacity_min: usize,
+    ) -> Result<Vec<(SearchOutcome, Vec<Candidate>)>, Error> {
+        let capacity = self.top_k.max(capacity_min);
+        let search = |probe| Search { probe, capacity, exact: self.exact, scope: self.scope.clone() };
+        let searches = probes.into_iter().map(search).collect();
+        let gallery = self.gallery.clone();
+        let job = move |galleries: &Galleries| {
+            let outcomes = galleries.search_many(&gallery, searches)?;
+            outcomes
+                .into_iter()
+                .map(|mut outcome| {
+                    let ranked = std::mem::take(&mut outcome.ranked);
+                    Ok((outcome, name_candidates(galleries, &gallery, ranked)?))
+                })
+                .collect()
+        };
+        engine.with_galleries(job).await
+    }
+
+    /// Decides by all candidates and returns those that were asked for.
+    fn decide(&self, candidates: Vec<Candidate>, rule: Rule) -> (i32, Vec<proto::Candidate>) {
+        let scores: Vec<Score> = candidates.iter().map(|(ranked, _)| ranked.score).collect();
+        let decision: Identification = matching::identify(&scores, rule.threshold, rule.margin);
+        let shown = candidates.into_iter().take(self.top_k);
+        let shown = shown.map(|candidate| candidate_reply(candidate, rule.threshold)).collect();
+        (convert::identification_reply(decision), shown)
+    }
+}
+
+/// Among whom to search: no filter and no candidates mean everyone.
+fn scope(filter: &str, candidates: &[String]) -> Result<Scope, Error> {
+    if candidates.len() > Scope::CANDIDATES_MAX {
+        return Err(Error::bad_field("candidate_identity_ids", "at most 100,000"));
+    }
+    let parse = |(index, id): (usize, &String)| {
+        IdentityId::parse(id).map_err(|error| error.at(&format!("candidate_identity_ids[{index}]")))
+    };
+    let candidates: Vec<IdentityId> = candidates.iter().enumerate().map(parse).collect::<Result<_, Error>>()?;
+    Ok(Scope {
+        filter: (!filter.trim().is_empty()).then(|| Filter::parse("filter", filter)).transpose()?,
+        candidates: Some(candidates).filter(|candidates| !candidates.is_empty()),
+    })
+}
+
+fn top_k(stated: u32) -> Result<usize, Error> {
+    match stated as usize {
+        0 => Ok(TOP_K_DEFAULT),
+        top_k if top_k <= TOP_K_MAX => Ok(top_k),
+        _ => Err(Error::bad_field("top_k", "from 1 to 100")),
+    }
+}
+
+/// Looks up display names. A candidate who was deleted meanwhile is no candidate any more.
+fn name_candidates(galleries: &Galleries, gallery: &GalleryId, ranked: Vec<Ranked>) -> Result<Vec<Candidate>, Error> {
+    let mut named = Vec::with_capacity(ranked.len());
+    for candidate in ranked {
+        match galleries.identity(gallery, &candidate.identity) {
+            Ok(identity) => named.push((candidate, identity.details.display_name)),
+            Err(Error::NotFound(Entity::Identity | Entity::Gallery)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(named)
+}
+
+fn leave_each_identity_once(candidates: &mut [Vec<Candidate>], threshold: AppliedThreshold) {
+    let of_face = |candidates: &Vec<Candidate>| {
+        candidates.iter().map(|(ranked, _)| (ranked.identity.clone(), ranked.score)).collect()
+    };
+    let scores: Vec<Vec<(IdentityId, Score)>> = candidates.iter().map(of_face).collect();
+    let face_of = matching::settle_each_identity_once(&scores, threshold);
+    for (face, candidates) in candidates.iter_mut().enumerate() {
+        candidates.retain(|(ranked, _)| face_of.get(&ranked.identity).is_none_or(|owner| *owner == face));
+    }
+}
+
+fn candidate_reply((ranked, display_name): Candidate, threshold: AppliedThreshold) -> proto::Candidate {
+    proto::Candidate {
+        identity_id: ranked.identity.as_str().to_owned(),
+        display_name,
+        score: ranked.score.cosine(),
+        template_id: ranked.template.as_str().to_owned(),
+        matches: threshold.threshold.admits(ranked.score),
+    }
+}
+
+fn with_outcome(reply: proto::IdentifyResponse, outcome: &SearchOutcome) -> proto::IdentifyResponse {
+    proto::IdentifyResponse {
+        identity_count: outcome.identities,
+        searched_identity_count: outcome.searched,
+        search_path: convert::search_path_reply(outcome.path),
+        ..reply
+    }
+}
+
+fn not_searchable(reason: NotChosen, no_answer: proto::IdentifyResponse) -> proto::IdentifyResponse {
+    proto::IdentifyResponse {
+        decision: proto::IdentifyDecision::NotSearchable.into(),
+        not_searchable_reason: Error::from(reason).reason().to_owned(),
+        ..no_answer
+    }
+}
+
+/// The answer for a face that cannot be aligned.
+fn face_not_searchable(index: usize) -> proto::FaceAnswer {
+    proto::FaceAnswer {
+        face_index: index as u32,
+        decision: proto::IdentifyDecision::NotSearchable.into(),
+        not_searchable_reason: Error::from(NotChosen::NoFace).reason().to_owned(),
+        ..Default::default()
+    }
+}

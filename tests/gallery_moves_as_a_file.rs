@@ -229,7 +229,8 @@ fn export_is_of_one_moment_while_writes_go_on() {
             let (first, second) = (count(1_900 - writer), count(writer));
             let of_one_moment = first == second || first == second + 1 || second == 0;
             assert!(of_one_moment, "round {round}: {first} and {second}");
-            assert!(count(1_000 + writer) <= 1);
+            // Gone, made again, or with the three that it began with.
+            assert!([0, 1, 3].contains(&count(1_000 + writer)), "round {round}");
         }
         assert!((1_992..=2_000).contains(&copy.len()), "{}", copy.len());
     }

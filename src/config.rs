@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::decode::PhotoLimits;
 use crate::model::{PackSource, Tuning};
+use crate::runtime::machine;
 
 /// Who uses a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ const fn setting(
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 24] = [
     setting("pack", "FACEMATCH_PACK", "", Scope::Model, "Folder of the model pack"),
     setting(
         "pack_files",
@@ -105,17 +106,37 @@ pub const SETTINGS: [Setting; 20] = [
     setting(
         "queue_max",
         "FACEMATCH_QUEUE_MAX",
-        "64",
+        "0",
         Scope::Server,
-        "Calls that may wait for a worker; the next is refused",
+        "Photos of calls that may wait for a worker; the next is refused; 0 is two a worker, so that none waits longer than two take",
     ),
-    setting("calls_max", "FACEMATCH_CALLS_MAX", "256", Scope::Server, "Calls in at a time; the next is refused"),
+    setting(
+        "search_wait_max_ms",
+        "FACEMATCH_SEARCH_WAIT_MAX_MS",
+        "10",
+        Scope::Server,
+        "How long the last search in may have to wait, in milliseconds, by how long searches take now; the next is refused, but 16 always get in",
+    ),
+    setting(
+        "calls_max",
+        "FACEMATCH_CALLS_MAX",
+        "0",
+        Scope::Server,
+        "Calls in at a time; the next is refused; 0 is 128 a core, 256 at least",
+    ),
     setting(
         "in_flight_bytes_max",
         "FACEMATCH_IN_FLIGHT_BYTES_MAX",
-        "536870912",
+        "0",
         Scope::Server,
-        "Bytes of all calls' messages at a time",
+        "Bytes of all calls' messages at a time; 0 is an eighth of the memory",
+    ),
+    setting(
+        "in_flight_pixels_max",
+        "FACEMATCH_IN_FLIGHT_PIXELS_MAX",
+        "0",
+        Scope::Server,
+        "Pixels of all photos in hand, at 6 bytes each; a photo of more is worked on alone; 0 is what an eighth of the memory holds",
     ),
     setting("message_bytes_max", "FACEMATCH_MESSAGE_BYTES_MAX", "67108864", Scope::Server, "Largest message, in bytes"),
     setting(
@@ -131,6 +152,20 @@ pub const SETTINGS: [Setting; 20] = [
         "30000",
         Scope::Server,
         "Longest wait for calls that are in when stopping, in milliseconds",
+    ),
+    setting(
+        "metrics_listen",
+        "FACEMATCH_METRICS_LISTEN",
+        "",
+        Scope::Server,
+        "Address to serve Prometheus on, as http://ADDRESS/metrics, such as 127.0.0.1:9464 [default: none]",
+    ),
+    setting(
+        "otlp_endpoint",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        Scope::Server,
+        "Where to send OpenTelemetry traces, over OTLP/gRPC, such as http://127.0.0.1:4317 [default: nowhere]",
     ),
     setting(
         "log",
@@ -153,6 +188,23 @@ const QUEUE_LIMIT: usize = 100_000;
 const MESSAGE_BYTES_LIMIT: usize = 1 << 30;
 const TIME_LIMIT_MS: u64 = 24 * 3_600 * 1_000;
 
+/// What follows the machine where nothing is stated. With two photos waiting a worker, the last one in is answered in three
+/// times the time of one; calls that wait for nothing but each other take little.
+const WAITING_A_WORKER: usize = 2;
+const CALLS_A_CORE: usize = 128;
+const CALLS_MIN: usize = 256;
+
+/// The share of the memory that messages may take, and photos in hand: most is the galleries'.
+const MEMORY_SHARE: u64 = 8;
+const MEMORY_UNKNOWN_BYTES: u64 = 2 << 30;
+
+/// RGB, and once more while it is turned upright.
+const DECODED_BYTES_A_PIXEL: usize = 6;
+
+fn or_else_of_zero(stated: usize, default: usize) -> usize {
+    if stated == 0 { default } else { stated }
+}
+
 /// Checked settings.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -168,18 +220,26 @@ pub struct Config {
     pub data: PathBuf,
     /// Threads that turn photos into templates.
     pub workers: usize,
-    /// Calls that may wait for a worker.
+    /// Photos of calls that may wait for a worker.
     pub queue_max: usize,
+    /// How long the last search in may have to wait.
+    pub search_wait_max: Duration,
     /// Calls in at a time.
     pub calls_max: usize,
     /// Bytes of all calls' messages at a time.
     pub in_flight_bytes_max: usize,
+    /// Pixels of all photos in hand.
+    pub in_flight_pixels_max: usize,
     /// Largest message.
     pub message_bytes_max: usize,
     /// Longest time of a call.
     pub call_time_max: Duration,
     /// Longest wait for calls that are in when stopping.
     pub drain_time_max: Duration,
+    /// Address to serve Prometheus on.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Where to send traces.
+    pub otlp_endpoint: Option<String>,
     /// What to log; `None` is the command's default.
     pub log: Option<String>,
     /// Whether logs are JSON lines.
@@ -258,8 +318,12 @@ struct Values {
 
 impl Values {
     fn config(&mut self, cache_default: Option<PathBuf>) -> Config {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = self.number("workers", 0, WORKERS_MAX);
+        let cores = machine::cores();
+        // Where nothing tells, a small one.
+        let memory = machine::memory_bytes().unwrap_or(MEMORY_UNKNOWN_BYTES);
+        let share = usize::try_from(memory / MEMORY_SHARE).unwrap_or(usize::MAX);
+        let workers = or_else_of_zero(self.number("workers", 0, WORKERS_MAX), cores);
+        let message_bytes_max = self.number("message_bytes_max", 1, MESSAGE_BYTES_LIMIT);
         Config {
             pack: self.path("pack"),
             pack_files: self.path("pack_files"),
@@ -272,13 +336,23 @@ impl Values {
             },
             listen: self.parse("listen", "an address such as 127.0.0.1:50051", SocketAddr::from(([127, 0, 0, 1], 0))),
             data: self.path("data").unwrap_or_default(),
-            workers: if workers == 0 { cores } else { workers },
-            queue_max: self.number("queue_max", 1, QUEUE_LIMIT),
-            calls_max: self.number("calls_max", 1, QUEUE_LIMIT),
-            in_flight_bytes_max: self.number("in_flight_bytes_max", 1, usize::MAX),
-            message_bytes_max: self.number("message_bytes_max", 1, MESSAGE_BYTES_LIMIT),
+            workers,
+            queue_max: or_else_of_zero(self.number("queue_max", 0, QUEUE_LIMIT), WAITING_A_WORKER * workers),
+            search_wait_max: Duration::from_millis(self.number("search_wait_max_ms", 0, TIME_LIMIT_MS)),
+            calls_max: or_else_of_zero(self.number("calls_max", 0, QUEUE_LIMIT), (CALLS_A_CORE * cores).max(CALLS_MIN)),
+            in_flight_bytes_max: or_else_of_zero(
+                self.number("in_flight_bytes_max", 0, usize::MAX),
+                share.max(message_bytes_max),
+            ),
+            in_flight_pixels_max: or_else_of_zero(
+                self.number("in_flight_pixels_max", 0, usize::MAX),
+                share / DECODED_BYTES_A_PIXEL,
+            ),
+            message_bytes_max,
             call_time_max: Duration::from_millis(self.number("call_time_max_ms", 1, TIME_LIMIT_MS)),
             drain_time_max: Duration::from_millis(self.number("drain_time_max_ms", 0, TIME_LIMIT_MS)),
+            metrics_listen: self.metrics_listen(),
+            otlp_endpoint: self.otlp_endpoint(),
             log: Some(self.text("log")).filter(|filter| !filter.is_empty()),
             log_json: self.log_json(),
             endpoint: self.endpoint(),
@@ -327,12 +401,26 @@ impl Values {
         format == "json"
     }
 
+    fn metrics_listen(&mut self) -> Option<SocketAddr> {
+        let none = SocketAddr::from(([127, 0, 0, 1], 0));
+        (!self.text("metrics_listen").is_empty())
+            .then(|| self.parse("metrics_listen", "an address such as 127.0.0.1:9464", none))
+    }
+
+    fn otlp_endpoint(&mut self) -> Option<String> {
+        (!self.text("otlp_endpoint").is_empty()).then(|| self.address("otlp_endpoint", "http://127.0.0.1:4317"))
+    }
+
     fn endpoint(&mut self) -> String {
-        let (value, origin) = self.stated.get("endpoint").cloned().unwrap_or_default();
+        self.address("endpoint", "http://127.0.0.1:50051")
+    }
+
+    fn address(&mut self, key: &str, example: &str) -> String {
+        let (value, origin) = self.stated.get(key).cloned().unwrap_or_default();
         let uri = value.parse::<http::Uri>().ok();
         let is_address = uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some());
         if !is_address {
-            self.faults.push(format!("{origin} must be an address such as http://127.0.0.1:50051, found {value:?}"));
+            self.faults.push(format!("{origin} must be an address such as {example}, found {value:?}"));
         }
         value
     }
@@ -416,7 +504,7 @@ mod tests {
     #[test]
     fn every_fault_is_reported_in_one_run() {
         let environment = [("FACEMATCH_LISTEN", "nowhere"), ("FACEMATCH_LOG_FORMAT", "xml")];
-        let file = "queue_max = 0\ncalls = 5\nworkers = 1.5\nmessage_bytes_max = 1000";
+        let file = "queue_max = 1000000\ncalls = 5\nworkers = 1.5\nmessage_bytes_max = 1000";
         let error = load(&[("call_time_max_ms", "soon"), ("endpoint", "localhost:1")], &environment, file)
             .expect_err("faults")
             .to_string();
@@ -425,7 +513,7 @@ mod tests {
             "log_format must be text or json, found \"xml\"",
             "--call-time-max-ms must be a whole number, found \"soon\"",
             "--endpoint must be an address such as http://127.0.0.1:50051, found \"localhost:1\"",
-            "queue_max must be from 1 to 100000, found 0",
+            "queue_max must be from 0 to 100000, found 1000000",
             "there is no setting \"calls\"",
             "workers must be a string or a whole number",
             "message_bytes_max must be at least photo_bytes_max",
@@ -460,6 +548,20 @@ mod tests {
         assert!(
             load(&[("tune", "on")], &[], "").expect_err("a fault").to_string().contains("tune must be auto or off")
         );
+    }
+
+    #[test]
+    fn limits_follow_the_machine_unless_stated() {
+        let config = load(&[("workers", "3")], &[], "").expect("a config");
+        assert_eq!((config.workers, config.queue_max), (3, 6));
+        assert!(config.calls_max >= CALLS_MIN && config.in_flight_bytes_max >= config.message_bytes_max);
+        assert!(config.in_flight_pixels_max > 1 << 20);
+        assert_eq!(config.metrics_listen, None);
+        let stated = [("queue_max", "5"), ("calls_max", "7"), ("in_flight_pixels_max", "9"), ("metrics_listen", "x")];
+        let config = load(&stated[..3], &[], "").expect("a config");
+        assert_eq!((config.queue_max, config.calls_max, config.in_flight_pixels_max), (5, 7, 9));
+        let fault = load(&stated, &[], "").expect_err("a fault").to_string();
+        assert_eq!(fault, "--metrics-listen must be an address such as 127.0.0.1:9464, found \"x\"");
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`config`] | defaults < file < environment < flags → one checked config |
 //! | [`error`] | the engine's errors by class: the caller's fault, not now, ours |
-//! | [`telemetry`] | tracing set-up |
+//! | [`telemetry`] | what is told of the work: log, metrics, traces, times of stages |
 //! | [`biometrics`] | pure types and maths: ids, faces, templates, scores, thresholds, decisions |
 //! | [`decode`] | bytes → upright RGB photo within limits: where photo bytes enter |
 //! | [`tensor`] | plain tensors and how pixels become them |

@@ -14,6 +14,7 @@ use crate::detect::suppress::suppress;
 use crate::embed::{Chip, measure};
 use crate::error::Error;
 use crate::model::{DetectorSession, Pack, PackError, RecognizerSession};
+use crate::telemetry::{Stage, StageClock, StageTimes};
 
 /// How faces are looked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,6 +53,7 @@ pub struct Pipeline {
     detector: DetectorSession,
     recognizer: RecognizerSession,
     limits: PhotoLimits,
+    times: StageTimes,
 }
 
 impl Pipeline {
@@ -59,14 +61,20 @@ impl Pipeline {
     ///
     /// *Errors*: those of opening a model.
     pub fn open(pack: Arc<Pack>, limits: PhotoLimits) -> Result<Self, PackError> {
-        Ok(Self { detector: pack.open_detector()?, recognizer: pack.open_recognizer()?, pack, limits })
+        let (detector, recognizer) = (pack.open_detector()?, pack.open_recognizer()?);
+        Ok(Self { pack, detector, recognizer, limits, times: StageTimes::default() })
+    }
+
+    /// Returns how long the stages of the photos since the last call of this took.
+    pub fn take_times(&mut self) -> StageTimes {
+        std::mem::take(&mut self.times)
     }
 
     /// Finds the faces in a photo. None is an answer.
     ///
     /// *Errors*: [`Error::Photo`]; [`Error::Internal`] where a network fails.
     pub fn detect(&mut self, photo: &[u8], settings: &DetectionSettings) -> Result<Detected, Error> {
-        let picture = decode(photo, &self.limits)?;
+        let picture = self.decode(photo)?;
         self.detect_in(&picture, settings)
     }
 
@@ -80,7 +88,7 @@ impl Pipeline {
         settings: &DetectionSettings,
         selection: FaceSelection,
     ) -> Result<Acquired, Error> {
-        let picture = decode(photo, &self.limits)?;
+        let picture = self.decode(photo)?;
         let detected = self.detect_in(&picture, settings)?;
         let chosen = match selection.choose(&detected.faces, detected.width_px, detected.height_px) {
             Ok(indices) => self.embed_in(&picture, &detected.faces, indices)?,
@@ -89,7 +97,15 @@ impl Pipeline {
         Ok(Acquired { detected, chosen })
     }
 
+    fn decode(&mut self, photo: &[u8]) -> Result<RgbImage, Error> {
+        let clock = StageClock::start(Stage::Decode);
+        let picture = decode(photo, &self.limits);
+        self.times.end(clock);
+        Ok(picture?)
+    }
+
     fn detect_in(&mut self, picture: &RgbImage, settings: &DetectionSettings) -> Result<Detected, Error> {
+        let clock = StageClock::start(Stage::Detect);
         let (width_px, height_px) = picture.dimensions();
         let spec = &self.pack.detector;
         // A network with one fixed input size sees a smaller scale in the corner of it, and no larger one.
@@ -107,6 +123,7 @@ impl Pipeline {
         }
         let mut faces = suppress(candidates, spec.nms_iou_max);
         faces.iter_mut().for_each(|face| face.quality = measure(picture, face));
+        self.times.end(clock);
         Ok(Detected { faces, width_px, height_px, sides_px })
     }
 
@@ -117,12 +134,16 @@ impl Pipeline {
         faces: &[Face],
         indices: Vec<usize>,
     ) -> Result<Result<Vec<(usize, Template)>, NotChosen>, Error> {
+        let clock = StageClock::start(Stage::Align);
         let cut = |index: usize| Some((index, Chip::cut(picture, &faces.get(index)?.landmarks)?));
         let (indices, chips): (Vec<usize>, Vec<Chip>) = indices.into_iter().filter_map(cut).unzip();
+        self.times.end(clock);
         if chips.is_empty() {
             return Ok(Err(NotChosen::NoFace));
         }
+        let clock = StageClock::start(Stage::Embed);
         let templates = self.recognizer.embed(&chips, &self.pack)?;
+        self.times.end(clock);
         Ok(Ok(indices.into_iter().zip(templates).collect()))
     }
 }

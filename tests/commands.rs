@@ -251,14 +251,16 @@ fn every_fault_of_the_settings_is_told_at_once() {
             "serve",
             "--listen",
             "nowhere",
-            "--queue-max",
-            "0",
+            "--calls-max",
+            "1000000",
             "--workers",
             "many",
         ]),
         2,
     );
-    for part in ["--listen must be an address", "queue_max must be from 1", "--workers must be a whole number"] {
+    for part in
+        ["--listen must be an address", "calls_max must be from 0 to 100000", "--workers must be a whole number"]
+    {
         assert!(faults.contains(part), "{part:?} is not in {faults}");
     }
 }

@@ -120,7 +120,7 @@ async fn health_and_reflection_name_every_service() {
 async fn stop_finishes_the_calls_that_are_in() {
     let Some(shared) = common::shared("stop_finishes_the_calls_that_are_in") else { return };
     let data = tempfile::tempdir().expect("a folder");
-    let running = common::serve(&shared, data.path(), &[("workers", "1")]).await;
+    let running = common::serve(&shared, data.path(), &[("workers", "1"), ("queue_max", "4")]).await;
     let photo = crowd(&shared);
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..4 {

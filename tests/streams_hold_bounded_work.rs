@@ -100,7 +100,7 @@ async fn stream_at_full_speed_leaves_places_to_calls_of_the_same_connection() {
         return;
     };
     let data = tempfile::tempdir().expect("a folder");
-    // Three places in all; the stream takes one, whatever it is sent.
+    // Three places for calls, and two for all streams, whatever they are sent.
     let running = common::serve(&shared, data.path(), &[("workers", "1"), ("queue_max", "2")]).await;
     running.create_gallery("g").await;
     let crowd = std::fs::read(shared.join("faces/group/person01/test_group.jpg")).expect("a photo");

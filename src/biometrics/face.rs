@@ -120,6 +120,16 @@ pub enum NotChosen {
     },
 }
 
+impl NotChosen {
+    /// Returns the stable reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            NotChosen::NoFace => "NO_FACE",
+            NotChosen::SeveralFaces { .. } => "SEVERAL_FACES",
+        }
+    }
+}
+
 impl FaceSelection {
     /// Returns the positions of the chosen faces.
     ///

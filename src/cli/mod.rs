@@ -103,10 +103,13 @@ pub fn run() -> anyhow::Result<Answer> {
         (None, Command::Serve(_)) => "info",
         (None, _) => "warn",
     };
-    telemetry::start(filter, config.log_json);
     let output = Output::new(cli.json);
+    // A server starts its own, within its runtime: what sends traces needs that.
+    if !matches!(cli.command, Command::Serve(_)) {
+        telemetry::start(filter, config.log_json, None);
+    }
     match cli.command {
-        Command::Serve(arguments) => block_on(serve::run(&config, &output, &arguments)),
+        Command::Serve(arguments) => block_on(serve::run(&config, filter, &output, &arguments)),
         Command::Detect(arguments) => detect::run(&config, &output, &arguments),
         Command::Verify(arguments) => verify::run(&config, &output, &arguments),
         Command::Enroll(arguments) => block_on(enroll::run(&config, &output, arguments)),

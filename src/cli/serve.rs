@@ -6,6 +6,7 @@ use super::Answer;
 use super::output::Output;
 use crate::config::Config;
 use crate::server::Server;
+use crate::telemetry::{self, Traces};
 
 /// Serve faces, galleries, enrolment and matching over gRPC
 ///
@@ -15,7 +16,18 @@ use crate::server::Server;
 #[derive(clap::Args)]
 pub(super) struct Arguments {}
 
-pub(super) async fn run(config: &Config, output: &Output, _arguments: &Arguments) -> anyhow::Result<Answer> {
+pub(super) async fn run(config: &Config, log: &str, output: &Output, _arguments: &Arguments) -> anyhow::Result<Answer> {
+    // What sends traces needs the runtime.
+    let traces = config.otlp_endpoint.as_deref().map(Traces::open).transpose()?;
+    telemetry::start(log, config.log_json, traces.as_ref());
+    let answer = serve(config, output).await;
+    if let Some(traces) = traces {
+        tokio::task::spawn_blocking(|| traces.close()).await?;
+    }
+    answer
+}
+
+async fn serve(config: &Config, output: &Output) -> anyhow::Result<Answer> {
     let mut signals = Signals::new()?;
     let mut server = tokio::select! {
         started = Server::start(config) => started?,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -16,6 +16,7 @@ use super::index::{Delta, Indexes};
 use super::store::{Store, Write};
 use super::types::StoreError;
 use crate::error::Error;
+use crate::telemetry::{RefusedBy, count_refusal, observe_flush};
 
 /// Changes that wait at most; the next is refused.
 const QUEUE_MAX: usize = 1_024;
@@ -109,7 +110,10 @@ impl Writer {
         let (job, outcome) = job(change);
         let queue = lock(&self.queue).clone().ok_or(STOPPED)?;
         queue.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(_) => Error::Overloaded { retry_after: RETRY_AFTER },
+            TrySendError::Full(_) => {
+                count_refusal(RefusedBy::Writes);
+                Error::Overloaded { retry_after: RETRY_AFTER }
+            }
             TrySendError::Disconnected(_) => STOPPED,
         })?;
         outcome.await.map_err(|_| STOPPED)?
@@ -236,7 +240,7 @@ impl Worker {
             replies.push(job(&mut change));
         }
         step("applied");
-        match if is_written { self.store.flush() } else { Ok(()) } {
+        match if is_written { self.flush(replies.len()) } else { Ok(()) } {
             Ok(()) => {
                 step("flushed");
                 self.store.mark_some(self.sequence);
@@ -250,6 +254,13 @@ impl Worker {
                 replies.into_iter().for_each(|reply| reply(Err(STOPPED)));
             }
         }
+    }
+
+    fn flush(&self, changes: usize) -> Result<(), Error> {
+        let began = Instant::now();
+        let flushed = self.store.flush();
+        observe_flush(began.elapsed(), changes);
+        flushed
     }
 
     fn purge(&self) -> bool {

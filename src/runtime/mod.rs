@@ -1,7 +1,13 @@
-//! What refuses work, and what does it: admission before anything is read, a bounded queue, one worker a core.
+//! What refuses work, and what does it: admission before anything is read, bounded and fair queues, one worker a core.
 
 mod admission;
+mod fair_queue;
+mod gate;
+pub mod machine;
+mod searches;
 mod workers;
 
-pub use admission::{Admission, CallPermit, HeldBytes};
+pub use admission::{Admission, CallPermit, Capacity, HeldPart};
+pub use gate::{Caller, Gate, GatePass};
+pub use searches::{Searches, Turn};
 pub use workers::{Place, Workers};

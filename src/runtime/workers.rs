@@ -1,29 +1,53 @@
-//! The worker pool: one thread and one pipeline a core, fed by one bounded queue.
+//! The worker pool: one thread and one pipeline a core, fed by one bounded queue that serves callers in turn.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::fair_queue::FairQueue;
+use super::gate::{Caller, Gate, GatePass};
 use crate::error::Error;
 use crate::model::PackError;
 use crate::pipeline::Pipeline;
+use crate::telemetry::{RefusedBy, Stage, StageTimes, count_refusal};
 
 /// A place in the queue: taken once by a call, used by one job at a time.
-pub struct Place(Arc<Held>);
-
-/// What a place takes: one of all places, and for an item of a stream one of the streams' share.
-struct Held {
-    _place: OwnedSemaphorePermit,
-    _of_streams: Option<OwnedSemaphorePermit>,
+pub struct Place {
+    whose: Whose,
+    held: Arc<Held>,
+    times: StageTimes,
 }
 
-/// Places a worker that all streams together may take: one that is worked on and one that is next keep a worker busy, and
-/// the rest of the queue is left to calls that are refused where it is full.
+impl Place {
+    /// Tells whether an item of a stream has it, and so may wait for other things too.
+    pub fn is_of_stream(&self) -> bool {
+        self.whose.is_stream
+    }
+
+    /// Returns how long the stages of the jobs since the last call of this took.
+    pub fn take_times(&mut self) -> StageTimes {
+        std::mem::take(&mut self.times)
+    }
+}
+
+/// Who waits for a job. A stream and the calls of its connection are served in turn, like two callers.
+#[derive(Clone, Copy, PartialEq)]
+struct Whose {
+    caller: Caller,
+    is_stream: bool,
+}
+
+enum Held {
+    OfCall { _pass: GatePass },
+    OfStream { _permit: OwnedSemaphorePermit },
+}
+
+/// Places a worker that all streams together have, besides those of calls: one that is worked on and one that is next keep a
+/// worker busy.
 const STREAM_PLACES_A_WORKER: usize = 2;
 
 type Job = Box<dyn FnOnce(&mut Pipeline) + Send>;
@@ -32,14 +56,16 @@ const STOPPED: Error = Error::Unavailable("the workers have stopped");
 
 /// Threads that turn photos into templates.
 pub struct Workers {
-    places: Arc<Semaphore>,
+    gate: Arc<Gate>,
     stream_places: Arc<Semaphore>,
-    queue: Mutex<Option<SyncSender<Job>>>,
+    queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
     count: usize,
     queue_max: usize,
 }
+
+type Queue = FairQueue<Whose, Job>;
 
 struct Shared {
     alive: AtomicUsize,
@@ -56,24 +82,25 @@ impl Workers {
         queue_max: usize,
         reopen: impl Fn() -> Result<Pipeline, PackError> + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
-        let (queue, jobs) = sync_channel::<Job>(queue_max + pipelines.len());
-        let jobs = Arc::new(Mutex::new(jobs));
+        let queue = Arc::new(Queue::new());
         let reopen: Arc<Reopen> = Arc::new(reopen);
         let count = pipelines.len();
         let shared = Arc::new(Shared { alive: AtomicUsize::new(count), job_micros: AtomicU64::new(100_000) });
         let mut threads = Vec::with_capacity(count);
         for (number, pipeline) in pipelines.into_iter().enumerate() {
-            let worker =
-                Worker { pipeline, jobs: Arc::clone(&jobs), shared: Arc::clone(&shared), reopen: Arc::clone(&reopen) };
+            let worker = Worker {
+                pipeline,
+                queue: Arc::clone(&queue),
+                shared: Arc::clone(&shared),
+                reopen: Arc::clone(&reopen),
+            };
             let named = std::thread::Builder::new().name(format!("worker-{number}"));
             threads.push(named.spawn(move || worker.run())?);
         }
-        let places = Arc::new(Semaphore::new(queue_max + count));
-        let of_streams = (STREAM_PLACES_A_WORKER * count).min((queue_max + count) / 2).max(1);
         Ok(Self {
-            places,
-            stream_places: Arc::new(Semaphore::new(of_streams)),
-            queue: Mutex::new(Some(queue)),
+            gate: Gate::new(queue_max + count),
+            stream_places: Arc::new(Semaphore::new(STREAM_PLACES_A_WORKER * count)),
+            queue,
             threads: Mutex::new(threads),
             shared,
             count,
@@ -84,26 +111,44 @@ impl Workers {
     /// Takes a place in the queue for a call.
     ///
     /// *Errors*: [`Error::Overloaded`], at once, where all are taken; [`Error::Unavailable`] where no worker is left.
-    pub fn reserve(&self) -> Result<Place, Error> {
+    pub fn reserve(&self, caller: Caller) -> Result<Place, Error> {
         if self.shared.alive.load(Ordering::Acquire) == 0 {
             return Err(STOPPED);
         }
-        let permit = Arc::clone(&self.places).try_acquire_owned();
-        let permit = permit.map_err(|_| Error::Overloaded { retry_after: self.retry_after() })?;
-        Ok(Place(Arc::new(Held { _place: permit, _of_streams: None })))
+        let pass = self.gate.enter(caller).ok_or_else(|| {
+            count_refusal(RefusedBy::Workers);
+            Error::Overloaded { retry_after: self.retry_after() }
+        })?;
+        let whose = Whose { caller, is_stream: false };
+        Ok(Place { whose, held: Arc::new(Held::OfCall { _pass: pass }), times: StageTimes::default() })
     }
 
     /// Takes a place for an item of a stream, which waits for it: its caller is kept from sending more meanwhile. In turn,
     /// whoever waits.
     ///
     /// *Errors*: [`Error::Unavailable`] where no worker is left.
-    pub async fn wait_for_place(&self) -> Result<Place, Error> {
-        let of_streams = Arc::clone(&self.stream_places).acquire_owned().await.map_err(|_| STOPPED)?;
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| STOPPED)?;
+    pub async fn wait_for_place(&self, caller: Caller) -> Result<Place, Error> {
+        let permit = Arc::clone(&self.stream_places).acquire_owned().await.map_err(|_| STOPPED)?;
         if self.shared.alive.load(Ordering::Acquire) == 0 {
             return Err(STOPPED);
         }
-        Ok(Place(Arc::new(Held { _place: place, _of_streams: Some(of_streams) })))
+        let whose = Whose { caller, is_stream: true };
+        Ok(Place { whose, held: Arc::new(Held::OfStream { _permit: permit }), times: StageTimes::default() })
+    }
+
+    /// Returns how many calls have a place, and how many may.
+    pub fn taken_of(&self) -> (usize, usize) {
+        self.gate.taken_of()
+    }
+
+    /// Returns how many jobs wait for a worker.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Returns how many threads are alive.
+    pub fn alive(&self) -> usize {
+        self.shared.alive.load(Ordering::Acquire)
     }
 
     /// Returns how many threads there are.
@@ -126,33 +171,38 @@ impl Workers {
         let (sender, receiver) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         // A job that is left in the queue keeps its place until a worker has passed over it.
-        let held = Arc::clone(&place.0);
+        let held = Arc::clone(&place.held);
+        let (call, in_queue, queued) = (tracing::Span::current(), Stage::Queue.span(), Instant::now());
         let boxed: Job = Box::new(move |pipeline| {
             let _held = held;
+            drop(in_queue);
             if sender.is_closed() {
                 return; // nobody waits for the answer
             }
             let started = Instant::now();
             // Where this panics, the sender is dropped and the caller gets INTERNAL.
-            let result = job(pipeline);
+            let result = call.in_scope(|| job(pipeline));
             shared.note(started.elapsed());
-            drop(sender.send(result));
+            let mut times = pipeline.take_times();
+            times.add(Stage::Queue, started.duration_since(queued));
+            drop(sender.send((result, times)));
         });
-        let queue = lock(&self.queue).clone().ok_or(STOPPED)?;
-        // Never full: it holds as many jobs as there are places.
-        queue.try_send(boxed).map_err(|_| STOPPED)?;
-        drop(queue);
-        receiver.await.map_err(|_| if self.are_alive() { Error::internal("a job panicked") } else { STOPPED })?
+        self.queue.push(place.whose, boxed).map_err(|_| STOPPED)?;
+        let done = receiver.await;
+        let (result, times) =
+            done.map_err(|_| if self.are_alive() { Error::internal("a job panicked") } else { STOPPED })?;
+        place.times.merge(times);
+        result
     }
 
     /// Tells whether every worker is alive.
     pub fn are_alive(&self) -> bool {
-        self.shared.alive.load(Ordering::Acquire) == self.count
+        self.alive() == self.count
     }
 
     /// Finishes what is queued and ends the threads. Blocks.
     pub fn stop(&self) {
-        drop(lock(&self.queue).take());
+        self.queue.close();
         for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a worker panicked");
@@ -181,23 +231,23 @@ type Reopen = dyn Fn() -> Result<Pipeline, PackError> + Send + Sync;
 
 struct Worker {
     pipeline: Pipeline,
-    jobs: Arc<Mutex<Receiver<Job>>>,
+    queue: Arc<Queue>,
     shared: Arc<Shared>,
     reopen: Arc<Reopen>,
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.shared.alive.fetch_sub(1, Ordering::AcqRel);
+        if self.shared.alive.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Nobody is left to serve them: whoever waits for one is told.
+            self.queue.abandon();
+        }
     }
 }
 
 impl Worker {
     fn run(mut self) {
-        loop {
-            // The lock is held while waiting: the other idle workers wait for the lock instead.
-            let job = lock(&self.jobs).recv();
-            let Ok(job) = job else { return };
+        while let Some(job) = self.queue.pop() {
             if catch_unwind(AssertUnwindSafe(|| job(&mut self.pipeline))).is_ok() {
                 continue;
             }

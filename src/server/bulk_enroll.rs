@@ -7,19 +7,20 @@ use std::time::{Instant, SystemTime};
 use proto::bulk_enroll_item::Source;
 use proto::{BulkEnrollOutcome, BulkEnrollResult, BulkEnrollSummary};
 
-use super::convert;
 use super::engine::Engine;
 use super::enrollment::person_details;
 use super::in_flight::{InFlight, Outcome};
 use super::items::{Item, Items};
 use super::sample::{Acquired, Acquiring, NoTemplate, check_defaults, failure_reply, finding_reply, stated_change};
 use super::status::log_own_fault;
+use super::{call, convert};
 use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
 use crate::contract as proto;
 use crate::error::{Entity, Error};
 use crate::gallery::{Enrolled, EnrolledTemplate, Enrollment, Galleries, IdentityChange, IfExists};
 use crate::pipeline::DetectionSettings;
+use crate::telemetry::Stage;
 
 /// What names an item to the engine: its gallery, its identity and its key.
 type Name = (GalleryId, IdentityId, TemplateId);
@@ -205,7 +206,7 @@ async fn enroll(
                 // Every photo would come to nothing.
                 return Err(Error::PackMismatch { expected: expected.clone(), found: found.clone() });
             }
-            let mut place = engine.workers.wait_for_place().await?;
+            let mut place = engine.workers.wait_for_place(call::caller()).await?;
             acquiring.of_photo(&mut place, photo.data).await?
         }
     };
@@ -222,7 +223,7 @@ async fn enroll(
         check_defaults,
         may_refuse_all: false,
     };
-    match enroll_patiently(engine, &options.gallery, enrollment).await {
+    match call::timed(Stage::Write, enroll_patiently(engine, &options.gallery, enrollment)).await {
         Ok(enrolled) => Ok(Ok(enrolled_result(&enrolled, &template_id, choice))),
         Err(error @ (Error::Refused(_) | Error::TooManyTemplates { .. })) => Ok(Err(NoTemplate { error, choice })),
         Err(Error::AlreadyExists(Entity::Identity)) => {

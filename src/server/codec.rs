@@ -74,7 +74,7 @@ impl<U: Message + Name + Default> Decoder for CheckedDecoder<U> {
 const MALFORMED: Error = Error::BadMessage("the message is not what the contract says");
 const TOO_MANY_PARTS: Error = Error::BadMessage("the message has too many parts");
 
-fn descriptors() -> &'static DescriptorPool {
+pub(super) fn descriptors() -> &'static DescriptorPool {
     static POOL: OnceLock<DescriptorPool> = OnceLock::new();
     // An empty pool, where the compiled contract cannot be read, checks nothing; a test reads it.
     POOL.get_or_init(|| DescriptorPool::decode(DESCRIPTORS).unwrap_or_default())

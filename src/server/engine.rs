@@ -6,18 +6,22 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::bulk_enroll::ItemsInFlight;
-use super::layers::permit_of_call;
+use super::call;
 use crate::biometrics::face::FaceSelection;
+use crate::decode;
 use crate::error::Error;
 use crate::gallery::Galleries;
 use crate::model::Pack;
-use crate::pipeline::{Acquired, Detected, DetectionSettings};
-use crate::runtime::{Place, Workers};
+use crate::pipeline::{Acquired, Detected, DetectionSettings, Pipeline};
+use crate::runtime::{Admission, Place, Searches, Turn, Workers};
+use crate::telemetry::{Stage, count_failure_to_acquire};
 
 /// The engine behind the services.
 pub(super) struct Engine {
     pub pack: Arc<Pack>,
+    pub admission: Arc<Admission>,
     pub workers: Workers,
+    pub searches: Arc<Searches>,
     pub galleries: Arc<Galleries>,
     /// Longest time of a call, and of a wait within one that lasts.
     pub call_time_max: Duration,
@@ -28,10 +32,11 @@ pub(super) struct Engine {
 
 impl Engine {
     pub(super) async fn detect(&self, photo: Vec<u8>, settings: DetectionSettings) -> Result<Detected, Error> {
-        let mut place = self.workers.reserve()?;
-        self.workers.run(&mut place, move |pipeline| pipeline.detect(&photo, &settings)).await
+        let mut place = self.workers.reserve(call::caller())?;
+        self.with_worker(&mut place, photo, move |pipeline, photo| pipeline.detect(photo, &settings)).await
     }
 
+    /// Counts a photo that gives no template.
     pub(super) async fn acquire(
         &self,
         place: &mut Place,
@@ -39,7 +44,50 @@ impl Engine {
         settings: DetectionSettings,
         selection: FaceSelection,
     ) -> Result<Acquired, Error> {
-        self.workers.run(place, move |pipeline| pipeline.acquire(&photo, &settings, selection)).await
+        let job = move |pipeline: &mut Pipeline, photo: &[u8]| pipeline.acquire(photo, &settings, selection);
+        let acquired = self.with_worker(place, photo, job).await;
+        match &acquired {
+            Ok(Acquired { chosen: Err(reason), .. }) => count_failure_to_acquire(reason.reason()),
+            Err(Error::Photo(fault)) => count_failure_to_acquire(fault.reason()),
+            Ok(_) | Err(_) => {}
+        }
+        acquired
+    }
+
+    /// Has a worker look at a photo, once what its pixels cost is there.
+    async fn with_worker<T: Send + 'static>(
+        &self,
+        place: &mut Place,
+        photo: Vec<u8>,
+        job: impl FnOnce(&mut Pipeline, &[u8]) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        // Of what is no picture nothing is decoded: the worker says why.
+        let pixels = decode::pixels(&photo).unwrap_or(0);
+        let pixels = match place.is_of_stream() {
+            true => self.admission.wait_for_pixels(pixels).await,
+            false => self.admission.take_pixels(pixels)?,
+        };
+        let job = move |pipeline: &mut Pipeline| {
+            let _pixels = pixels;
+            job(pipeline, &photo)
+        };
+        let done = self.workers.run(place, job).await;
+        call::merge_times(place.take_times());
+        done
+    }
+
+    /// Searches a gallery off the async workers. `turn` is awaited first.
+    pub(super) async fn search<T: Send + 'static>(
+        &self,
+        turn: impl Future<Output = Result<Turn, Error>>,
+        job: impl FnOnce(&Galleries) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let turn = turn.await?;
+        let job = move |galleries: &Galleries| {
+            let _turn = turn;
+            job(galleries)
+        };
+        call::timed(Stage::Search, self.with_galleries(job)).await
     }
 
     /// Runs what reads the store or scans a gallery off the async workers.
@@ -49,10 +97,10 @@ impl Engine {
     ) -> Result<T, Error> {
         let galleries = Arc::clone(&self.galleries);
         // A caller who goes does not stop the job: it keeps the call's place until it is done.
-        let permit = permit_of_call();
+        let call = call::current();
         // A panic's own words may quote what must not be logged.
         let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _call = call;
             job(&galleries)
         })
         .await;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use super::convert;
 use super::engine::Engine;
 use super::enrollment::person_details;
 use super::sample::{Acquired, Acquiring, NoTemplate, check_defaults, failure_reply, finding_reply, stated_change};
+use super::{call, convert};
 use crate::biometrics::enrolment::Finding;
 use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
@@ -14,6 +14,7 @@ use crate::contract as proto;
 use crate::error::{Entity, Error};
 use crate::gallery::{Enrolled, EnrolledTemplate, Enrollment, Galleries, Gallery, Identity, IdentityChange, IfExists};
 use crate::pipeline::DetectionSettings;
+use crate::telemetry::Stage;
 
 /// Samples of one call at most: as many as an identity may have templates.
 const SAMPLES_MAX: usize = Identity::TEMPLATES_MAX;
@@ -51,7 +52,7 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
     }
     // One place for the whole call: its photos are worked on one after the other, and none of them is refused once the
     // call is in.
-    let mut place = engine.workers.reserve()?;
+    let mut place = engine.workers.reserve(call::caller())?;
     let acquiring = Acquiring { engine, target, settings, selection };
     let mut templates = Vec::new();
     let mut outcomes = Vec::with_capacity(samples.len());
@@ -81,7 +82,7 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
     let check_defaults = check_defaults(engine, &acquiring.target)?;
     let enrollment =
         Enrollment { identity, change, templates, if_exists, check_defaults, may_refuse_all: some_enrolled };
-    let enrolled = match engine.galleries.enroll(gallery, enrollment).await {
+    let enrolled = match call::timed(Stage::Write, engine.galleries.enroll(gallery, enrollment)).await {
         Err(Error::Refused(finding)) => return Err(first_failure(outcomes, Some(finding))),
         enrolled => enrolled?,
     };

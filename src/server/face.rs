@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::convert;
 use super::engine::Engine;
 use super::status::status;
+use super::{call, convert};
 use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
 use crate::biometrics::template::Template;
@@ -43,7 +43,7 @@ async fn embed(engine: &Engine, request: proto::EmbedRequest) -> Result<proto::E
     let settings = convert::detection(request.detection)?;
     let selection = convert::face_selection(request.face_selection)?;
     let photo = convert::photo(request.photo)?;
-    let mut place = engine.workers.reserve()?;
+    let mut place = engine.workers.reserve(call::caller())?;
     let acquired = engine.acquire(&mut place, photo, settings, selection).await.map_err(|error| error.at("photo"))?;
     let chosen = acquired.chosen.map_err(|reason| Error::from(reason).at("photo"))?;
     let embedded_faces = chosen.iter().map(|(index, template)| proto::EmbeddedFace {
@@ -119,7 +119,7 @@ async fn photo_side(
     settings: &DetectionSettings,
     selection: FaceSelection,
 ) -> Result<Side, Error> {
-    let mut place = engine.workers.reserve()?;
+    let mut place = engine.workers.reserve(call::caller())?;
     let acquired = engine.acquire(&mut place, photo, settings.clone(), selection).await;
     let acquired = acquired.map_err(|error| error.at("photo"))?;
     let choice = convert::face_choice_reply(&acquired, selection);

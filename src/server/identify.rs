@@ -6,10 +6,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::engine::Engine;
 use super::items::{self, Item, Items, Replies};
-use super::search::Question;
+use super::search::{Question, Waits};
 use super::status::{log_own_fault, status};
 use crate::contract as proto;
 use crate::error::Error;
+use crate::telemetry::count_error;
 
 /// The longest tag of a probe, in bytes.
 const TAG_BYTES_MAX: usize = 128;
@@ -38,7 +39,7 @@ impl proto::match_service_server::MatchService for MatchServer {
 async fn identify(engine: &Engine, mut request: proto::IdentifyRequest) -> Result<proto::IdentifyResponse, Error> {
     let probe = request.probe.take();
     let question = Question::check(request)?;
-    question.answer(engine, probe, async { engine.workers.reserve() }).await
+    question.answer(engine, probe, Waits::Not).await
 }
 
 /// A stream of probes.
@@ -78,7 +79,7 @@ impl Items for Probes {
         let is_photo = |probe: &proto::Probe| matches!(probe.probe, Some(proto::probe::Probe::Photo(_)));
         let has_photo = probe.as_ref().is_some_and(is_photo);
         let work = async move {
-            let answered = question.answer(&engine, probe, engine.workers.wait_for_place()).await;
+            let answered = question.answer(&engine, probe, Waits::InTurn).await;
             Ok(proto::IdentifyStreamResponse { tag, answer: Some(answer(answered)?) })
         };
         Ok(Item { has_photo, work: Box::pin(work) })
@@ -99,6 +100,7 @@ fn answer(answered: Result<proto::IdentifyResponse, Error>) -> Result<proto::ide
         | Error::DataLoss(_)
         | Error::Internal(_) => {
             log_own_fault(&error);
+            count_error(error.reason());
             let failure = proto::ProbeFailure { reason: error.reason().to_owned(), message: error.to_string() };
             Ok(proto::identify_stream_response::Answer::Failure(failure))
         }

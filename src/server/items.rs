@@ -4,7 +4,7 @@
 //! what a caller can make the server hold is one window of items, however fast it sends and however slowly it reads.
 
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::sync::{mpsc, watch};
@@ -12,9 +12,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_stream::Stream;
 use tonic::codegen::BoxFuture;
 use tonic::{Status, Streaming};
+use tracing::Instrument;
 
+use super::call::{self, bytes_of_message};
 use super::engine::Engine;
-use super::layers::{in_call, permit_of_call};
 use super::status::status;
 use crate::error::Error;
 
@@ -94,8 +95,8 @@ impl<R> Stream for Replies<R> {
 pub(super) fn answer<I: Items>(engine: &Arc<Engine>, requests: Streaming<I::Request>) -> Replies<I::Reply> {
     let (sender, waiting) = mpsc::channel(WAITING_MAX);
     // At once, and not when the first message has come: some callers wait for the reply to begin before they send one.
-    let call = run::<I>(Arc::clone(engine), requests, sender);
-    let task = tokio::spawn(in_call(permit_of_call(), call));
+    let work = run::<I>(Arc::clone(engine), requests, sender);
+    let task = tokio::spawn(call::within(call::current(), work).in_current_span());
     Replies { waiting, task, is_over: false }
 }
 
@@ -134,10 +135,11 @@ async fn run<I: Items>(
                     match items.item(request) {
                         Ok(Item { has_photo, work }) => {
                             photos += usize::from(has_photo);
-                            in_hand.spawn(in_call(permit_of_call(), async move {
+                            let work = async move {
                                 let _bytes = bytes;
                                 (has_photo, work.await)
-                            }));
+                            };
+                            in_hand.spawn(call::within(call::current(), work).in_current_span());
                         }
                         Err(error) => end = Some(Err(status(error))),
                     }
@@ -163,11 +165,6 @@ async fn send<R>(engine: &Engine, replies: &mpsc::Sender<R>, reply: R) -> Result
 async fn drain(draining: &mut watch::Receiver<bool>) {
     // Without the sender there is no engine either.
     let _ = draining.wait_for(|draining| *draining).await;
-}
-
-/// What the message that was just read takes of the server's bytes, until it is dropped.
-fn bytes_of_message() -> Option<crate::runtime::HeldBytes> {
-    permit_of_call().map(|permit| permit.lock().unwrap_or_else(PoisonError::into_inner).hand_over_bytes())
 }
 
 fn panicked() -> Status {

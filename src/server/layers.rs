@@ -2,39 +2,35 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use prost::bytes::Bytes;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
+use tonic::transport::server::TcpConnectInfo;
 
+use super::call::{self, Call};
 use super::status::status;
 use crate::error::Error;
-use crate::runtime::{Admission, CallPermit};
-
-tokio::task_local! {
-    static PERMIT: Arc<Mutex<CallPermit>>;
-}
-
-/// Returns what keeps the place of the call that this is part of, for work that cannot be stopped when its caller goes.
-pub(super) fn permit_of_call() -> Option<Arc<Mutex<CallPermit>>> {
-    PERMIT.try_with(Arc::clone).ok()
-}
-
-/// Work that belongs to a call, wherever it runs: it keeps the call's place.
-pub(super) async fn in_call<T>(permit: Option<Arc<Mutex<CallPermit>>>, work: impl Future<Output = T>) -> T {
-    match permit {
-        Some(permit) => PERMIT.scope(permit, work).await,
-        None => work.await,
-    }
-}
+use crate::runtime::{Admission, Caller};
 
 /// Path prefix of the engine's services: health and reflection answer however busy the engine is.
 const OWN_SERVICES: &str = "/facematch.";
+
+/// Asks, with any value, for how long the stages of the call took.
+const TIMING_WANTED: &str = "facematch-timing";
+
+/// Carries that, in the reply of a call that is no stream (W3C, Server Timing).
+const TIMING: &str = "server-timing";
+
+/// Tells whether a request is for one of the engine's own services.
+pub(super) fn is_own<B>(request: &Request<B>) -> bool {
+    request.uri().path().starts_with(OWN_SERVICES)
+}
 
 /// Calls that last as long as their streams do. Each message of the caller must come within the time of a call; each of ours
 /// must be taken within it (`transfer.rs`, `items.rs`). A caller's own deadline holds for the whole.
@@ -91,23 +87,24 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if !request.uri().path().starts_with(OWN_SERVICES) {
+        if !is_own(&request) {
             return Box::pin(self.inner.call(request));
         }
-        let permit = match self.layer.admission.admit() {
-            Ok(permit) => Arc::new(Mutex::new(permit)),
+        let caller = Caller(request.extensions().get().and_then(TcpConnectInfo::remote_addr));
+        let call = match self.layer.admission.admit() {
+            Ok(permit) => Call::new(permit, caller),
             Err(error) => return Box::pin(std::future::ready(Ok(status(error).into_http()))),
         };
         let (stated, time_max) = (stated_time(&request), self.layer.call_time_max);
         let path = request.uri().path();
         let stream = STREAMS.iter().find(|(of_stream, _)| *of_stream == path).map(|(_, counted)| *counted);
         let idle = stream.map(|counted| Idle { time_max, end: None, counted });
-        let counted = Arc::clone(&permit);
-        let request = request.map(|body| Body::new(CountedBody { inner: body, permit: counted, idle }));
-        let answer = self.inner.call(request);
-        let answer = PERMIT.scope(Arc::clone(&permit), answer);
+        let wants_timing = request.headers().contains_key(TIMING_WANTED);
+        let counted = Arc::clone(&call);
+        let request = request.map(|body| Body::new(CountedBody { inner: body, call: counted, idle }));
+        let answer = call::within(Some(Arc::clone(&call)), self.inner.call(request));
         if stream.is_some() {
-            // The thread that does the work holds the permit.
+            // What does the work holds the call.
             return Box::pin(async move {
                 match tokio::time::timeout(stated.unwrap_or(Duration::MAX), answer).await {
                     Ok(answer) => answer,
@@ -117,12 +114,17 @@ where
         }
         let time = stated.map_or(time_max, |time| time.min(time_max));
         Box::pin(async move {
-            // Held until the answer is there, however the call ends.
-            let _permit = permit;
-            match tokio::time::timeout(time, answer).await {
-                Ok(answer) => answer,
-                Err(_) => Ok(status(Error::DeadlineExceeded).into_http()),
+            let answer = tokio::time::timeout(time, answer).await;
+            let mut reply = match answer {
+                Ok(Ok(reply)) => reply,
+                Err(_) => status(Error::DeadlineExceeded).into_http(),
+            };
+            if wants_timing && let Ok(timing) = HeaderValue::from_str(&call.times().server_timing()) {
+                reply.headers_mut().insert(TIMING, timing);
             }
+            // Held until the answer is there, however the call ends.
+            drop(call);
+            Ok(reply)
         })
     }
 }
@@ -146,7 +148,7 @@ fn stated_time<B>(request: &Request<B>) -> Option<Duration> {
 /// A request body whose bytes are counted against the admission's limit.
 struct CountedBody {
     inner: Body,
-    permit: Arc<Mutex<CallPermit>>,
+    call: Arc<Call>,
     idle: Option<Idle>,
 }
 
@@ -183,7 +185,7 @@ impl http_body::Body for CountedBody {
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut permit = self.call.permit();
             if self.idle.as_ref().is_some_and(|idle| idle.counted == Counted::Piece) {
                 permit.give_back_bytes();
             }

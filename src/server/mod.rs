@@ -1,6 +1,7 @@
 //! The gRPC server: layers, services, protobuf ↔ domain, errors → status. The adapter of tonic and prost.
 
 mod bulk_enroll;
+mod call;
 mod codec;
 mod convert;
 mod engine;
@@ -12,6 +13,8 @@ mod identify;
 mod in_flight;
 mod items;
 mod layers;
+mod metrics;
+mod observe;
 mod sample;
 mod search;
 mod settings;
@@ -33,6 +36,8 @@ pub use self::codec::{CheckedCodec, CheckedDecoder};
 pub(crate) use self::convert::{detect_reply, face_choice_reply, verify_reply};
 use self::engine::Engine;
 use self::layers::CallLayer;
+use self::metrics::MetricsPage;
+use self::observe::ObserveLayer;
 pub(crate) use self::settings::{quality_gate, quality_gate_reply};
 use crate::config::{Config, ConfigError};
 use crate::contract::enrollment_service_server::EnrollmentServiceServer;
@@ -43,7 +48,7 @@ use crate::contract::{self as proto};
 use crate::gallery::{Galleries, StoreError};
 use crate::model::{Pack, PackError};
 use crate::pipeline::Pipeline;
-use crate::runtime::{Admission, Workers};
+use crate::runtime::{Admission, Capacity, Searches, Workers, machine};
 
 /// How often health follows the engine.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
@@ -115,6 +120,7 @@ pub struct Server {
     engine: Arc<Engine>,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
+    metrics: Option<MetricsPage>,
     drain_time_max: Duration,
 }
 
@@ -134,9 +140,18 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
         let (stop, stopped) = oneshot::channel();
+        let metrics = match config.metrics_listen {
+            Some(at) => Some(MetricsPage::serve(at, Arc::clone(&engine)).await?),
+            None => None,
+        };
         let serving = serve(config, Arc::clone(&engine), listener, stopped).await?;
         tracing::info!(%address, pack = %engine.pack.id, "serving");
-        Ok(Self { address, engine, stop, serving, drain_time_max: config.drain_time_max })
+        Ok(Self { address, engine, stop, serving, metrics, drain_time_max: config.drain_time_max })
+    }
+
+    /// Returns the address that Prometheus is served on.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(MetricsPage::address)
     }
 
     /// Returns the address it listens on.
@@ -166,6 +181,10 @@ impl Server {
                 Ok(())
             }
         };
+        // Until the end, so that the drain can be watched.
+        if let Some(metrics) = self.metrics {
+            metrics.stop().await;
+        }
         let engine = self.engine;
         tokio::task::spawn_blocking(move || {
             engine.workers.stop();
@@ -189,9 +208,13 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
     let galleries = Arc::new(Galleries::open(&config.data)?);
     let workers = Workers::start(pipelines, config.queue_max, open).map_err(ServerError::Threads)?;
+    let capacity =
+        Capacity { calls: config.calls_max, bytes: config.in_flight_bytes_max, pixels: config.in_flight_pixels_max };
     Ok(Engine {
         pack,
+        admission: Admission::new(capacity),
         workers,
+        searches: Searches::new(machine::cores(), config.search_wait_max),
         galleries,
         call_time_max: config.call_time_max,
         draining: watch::Sender::new(false),
@@ -219,11 +242,10 @@ async fn serve(
         .initial_connection_window_size(CONNECTION_BYTES_AHEAD)
         // One connection cannot take all places: a quarter of them, but enough for a client of one connection.
         .max_concurrent_streams(u32::try_from((config.calls_max / 4).max(STREAMS_MIN)).ok())
-        // Outermost of ours: without a permit nothing of a message is read, and a deadline covers everything below.
-        .layer(CallLayer {
-            admission: Admission::new(config.calls_max, config.in_flight_bytes_max),
-            call_time_max: config.call_time_max,
-        })
+        // Outermost: what is refused below is counted too.
+        .layer(ObserveLayer)
+        // Without a permit nothing of a message is read, and a deadline covers everything below.
+        .layer(CallLayer { admission: Arc::clone(&engine.admission), call_time_max: config.call_time_max })
         .add_service(health_service)
         .add_service(reflection)
         // tonic's limit of 4 MiB is too small for photos.

@@ -13,6 +13,7 @@ use crate::gallery::{Gallery, IdentityChange, PersonDetails};
 use crate::matching;
 use crate::pipeline::DetectionSettings;
 use crate::runtime::Place;
+use crate::telemetry::{count_error, count_failure_to_acquire};
 
 /// What every sample of a call is worked on with.
 pub(super) struct Acquiring<'a> {
@@ -70,7 +71,11 @@ impl Acquiring<'_> {
         let gate = &self.target.settings.quality_gate;
         match face.as_ref().map(|face| gate.shortfalls(face)).unwrap_or_default() {
             short if short.is_empty() => Ok(Ok(Acquired { template, face, choice })),
-            short => Ok(Err(NoTemplate { error: Error::QualityTooLow(short), choice })),
+            short => {
+                let error = Error::QualityTooLow(short);
+                count_failure_to_acquire(error.reason());
+                Ok(Err(NoTemplate { error, choice }))
+            }
         }
     }
 }
@@ -95,6 +100,7 @@ pub(super) fn stated_change(details: PersonDetails) -> IdentityChange {
 }
 
 pub(super) fn failure_reply(error: &Error) -> proto::SampleFailure {
+    count_error(error.reason());
     let shortfall = |short: &Shortfall| proto::QualityShortfall {
         measure: short.measure.to_owned(),
         value: short.value,

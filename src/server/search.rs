@@ -1,7 +1,7 @@
 //! A search that was asked for, and its answer for one probe: what Identify and IdentifyStream share.
 
-use super::convert;
 use super::engine::Engine;
+use super::{call, convert};
 use crate::biometrics::decision::{AmbiguityMargin, Identification};
 use crate::biometrics::face::{FaceSelection, NotChosen};
 use crate::biometrics::ids::{GalleryId, IdentityId};
@@ -13,7 +13,6 @@ use crate::gallery::filter::Filter;
 use crate::gallery::{Galleries, GallerySettings, Ranked, Scope, Search, SearchOutcome};
 use crate::matching;
 use crate::pipeline::{Acquired, DetectionSettings};
-use crate::runtime::Place;
 
 const TOP_K_DEFAULT: usize = 5;
 const TOP_K_MAX: usize = 100;
@@ -29,6 +28,15 @@ pub(super) struct Question {
     selection: FaceSelection,
     scope: Scope,
     each_identity_once: bool,
+}
+
+/// What is done where there is no place for a probe.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Waits {
+    /// It is refused at once.
+    Not,
+    /// It waits: its caller is kept from sending more meanwhile.
+    InTurn,
 }
 
 /// How the answers of a search are decided.
@@ -63,14 +71,14 @@ impl Question {
         })
     }
 
-    /// Answers for one probe. `place` is awaited where it is a photo.
+    /// Answers for one probe.
     ///
-    /// *Errors*: the probe's own, the gallery's, the place's.
+    /// *Errors*: the probe's own, the gallery's; [`Error::Overloaded`] where it does not wait.
     pub(super) async fn answer(
         &self,
         engine: &Engine,
         probe: Option<proto::Probe>,
-        place: impl Future<Output = Result<Place, Error>>,
+        waits: Waits,
     ) -> Result<proto::IdentifyResponse, Error> {
         let probe = probe.and_then(|probe| probe.probe);
         let probe = probe.ok_or_else(|| Error::bad_field("probe", "a photo or an embedding"))?;
@@ -83,10 +91,13 @@ impl Question {
         match probe {
             proto::probe::Probe::Embedding(embedding) => {
                 let template = convert::embedding(&embedding, &engine.pack).map_err(|error| error.at("probe"))?;
-                self.answer_for_one(engine, template, rule, no_answer).await
+                self.answer_for_one(engine, template, rule, waits, no_answer).await
             }
             proto::probe::Probe::Photo(photo) => {
-                let mut place = place.await?;
+                let mut place = match waits {
+                    Waits::Not => engine.workers.reserve(call::caller())?,
+                    Waits::InTurn => engine.workers.wait_for_place(call::caller()).await?,
+                };
                 let acquired = engine.acquire(&mut place, photo.data, self.settings.clone(), self.selection).await;
                 drop(place);
                 let acquired = acquired.map_err(|error| error.at("probe.photo"))?;
@@ -97,12 +108,12 @@ impl Question {
                     Err(reason) => Ok(not_searchable(reason, no_answer)),
                     Ok((None, _)) => Ok(not_searchable(NotChosen::NoFace, no_answer)),
                     Ok((Some((_, template)), _)) if self.selection != FaceSelection::All => {
-                        self.answer_for_one(engine, template, rule, no_answer).await
+                        self.answer_for_one(engine, template, rule, waits, no_answer).await
                     }
                     Ok((Some(last), mut faces)) => {
                         faces.push(last);
                         let face_count = detected.faces.len();
-                        self.answer_for_every_face(engine, face_count, faces, rule, no_answer).await
+                        self.answer_for_every_face(engine, face_count, faces, rule, waits, no_answer).await
                     }
                 }
             }
@@ -128,10 +139,11 @@ impl Question {
         engine: &Engine,
         probe: Template,
         rule: Rule,
+        waits: Waits,
         no_answer: proto::IdentifyResponse,
     ) -> Result<proto::IdentifyResponse, Error> {
         let pack_id = probe.pack_id().as_str().to_owned();
-        let found = self.search(engine, vec![probe], matching::RANKED_MIN).await?;
+        let found = self.search(engine, vec![probe], waits, matching::RANKED_MIN).await?;
         let Some((outcome, candidates)) = found.into_iter().next() else { return Ok(no_answer) };
         let (decision, candidates) = self.decide(candidates, rule);
         Ok(proto::IdentifyResponse { decision, candidates, pack_id, ..with_outcome(no_answer, &outcome) })
@@ -143,13 +155,14 @@ impl Question {
         face_count: usize,
         chosen: Vec<(usize, Template)>,
         rule: Rule,
+        waits: Waits,
         no_answer: proto::IdentifyResponse,
     ) -> Result<proto::IdentifyResponse, Error> {
         let pack_id = engine.pack.id.as_str().to_owned();
         let (indices, probes): (Vec<usize>, Vec<Template>) = chosen.into_iter().unzip();
         // Each other face may take one candidate away.
         let taken_max = if self.each_identity_once { probes.len() } else { 0 };
-        let found = self.search(engine, probes, matching::RANKED_MIN + taken_max).await?;
+        let found = self.search(engine, probes, waits, matching::RANKED_MIN + taken_max).await?;
         let (outcomes, mut candidates): (Vec<SearchOutcome>, Vec<Vec<Candidate>>) = found.into_iter().unzip();
         if self.each_identity_once {
             leave_each_identity_once(&mut candidates, rule.threshold);
@@ -171,6 +184,7 @@ impl Question {
         &self,
         engine: &Engine,
         probes: Vec<Template>,
+        waits: Waits,
         capacity_min: usize,
     ) -> Result<Vec<(SearchOutcome, Vec<Candidate>)>, Error> {
         let capacity = self.top_k.max(capacity_min);
@@ -187,7 +201,13 @@ impl Question {
                 })
                 .collect()
         };
-        engine.with_galleries(job).await
+        let turn = async {
+            match waits {
+                Waits::Not => engine.searches.enter(call::caller()),
+                Waits::InTurn => Ok(engine.searches.wait().await),
+            }
+        };
+        engine.search(turn, job).await
     }
 
     /// Decides by all candidates and returns those that were asked for.
@@ -269,7 +289,7 @@ fn with_outcome(reply: proto::IdentifyResponse, outcome: &SearchOutcome) -> prot
 fn not_searchable(reason: NotChosen, no_answer: proto::IdentifyResponse) -> proto::IdentifyResponse {
     proto::IdentifyResponse {
         decision: proto::IdentifyDecision::NotSearchable.into(),
-        not_searchable_reason: Error::from(reason).reason().to_owned(),
+        not_searchable_reason: reason.reason().to_owned(),
         ..no_answer
     }
 }
@@ -279,7 +299,7 @@ fn face_not_searchable(index: usize) -> proto::FaceAnswer {
     proto::FaceAnswer {
         face_index: index as u32,
         decision: proto::IdentifyDecision::NotSearchable.into(),
-        not_searchable_reason: Error::from(NotChosen::NoFace).reason().to_owned(),
+        not_searchable_reason: NotChosen::NoFace.reason().to_owned(),
         ..Default::default()
     }
 }

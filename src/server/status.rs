@@ -9,6 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use crate::biometrics::enrolment::Finding;
 use crate::biometrics::quality::Shortfall;
 use crate::error::Error;
+use crate::telemetry::count_error;
 
 /// `google.rpc.ErrorInfo.domain` of every error.
 const DOMAIN: &str = "facematch";
@@ -18,6 +19,7 @@ const DOMAIN: &str = "facematch";
 pub(super) fn status(error: Error) -> Status {
     let code = code(&error);
     log_own_fault(&error);
+    count_error(error.reason());
     let mut details = ErrorDetails::new();
     details.set_error_info(error.reason(), DOMAIN, metadata(&error));
     if let Some((field, description)) = violation(&error) {

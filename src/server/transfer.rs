@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
+use super::call;
 use super::engine::Engine;
-use super::layers::permit_of_call;
 use super::status::status;
 use crate::biometrics::ids::GalleryId;
 use crate::contract as proto;
@@ -94,7 +94,7 @@ pub(super) async fn import(
     let id = GalleryId::parse(&first.gallery_id).map_err(status)?;
     let galleries = Arc::clone(&engine.galleries);
     let (sender, mut parts) = mpsc::channel(WAITING_MAX);
-    let permit = permit_of_call();
+    let permit = call::current();
     let importing = tokio::task::spawn_blocking(move || -> Result<Gallery, Error> {
         let _permit = permit;
         let mut import: Import = galleries.begin_import(id, first.offset)?;
@@ -142,7 +142,7 @@ fn stream<T: Send + 'static>(
     let (sender, replies) = mpsc::channel(WAITING_MAX);
     let galleries = Arc::clone(&engine.galleries);
     let reply = Reply { sender, handle: tokio::runtime::Handle::current(), wait_max: engine.call_time_max };
-    let permit = permit_of_call();
+    let permit = call::current();
     let failure = Arc::new(OnceLock::new());
     let of_job = Arc::clone(&failure);
     // Not waited for: it ends when the replies cannot be sent, or with the writer. The failure is there before the stream

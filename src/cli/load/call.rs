@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context;
 use clap::ValueEnum;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::Arguments;
 use crate::biometrics::ids::{GalleryId, PackId};
@@ -20,6 +21,7 @@ use crate::contract::gallery_service_client::GalleryServiceClient;
 use crate::contract::match_service_client::MatchServiceClient;
 use crate::error::Error;
 use crate::gallery::{Synthetic, SyntheticGallery, write_synthetic};
+use crate::telemetry::StageTimes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Kind {
@@ -85,10 +87,10 @@ impl Calls {
         Ok(Self { kind, channels, gallery_id, embeddings, photos, run, next: AtomicU64::new(0) })
     }
 
-    /// Makes the next call.
+    /// Makes the next call, and returns how long its stages took in the server.
     ///
     /// *Errors*: the call's status.
-    pub(super) async fn call(&self) -> Result<(), Status> {
+    pub(super) async fn call(&self) -> Result<StageTimes, Status> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let channel = pick(&self.channels, number).ok_or_else(|| Status::internal("no connection"))?.clone();
         match self.kind {
@@ -112,26 +114,26 @@ impl Calls {
         pick(&self.photos, number).cloned().map(|data| proto::probe::Probe::Photo(proto::Photo { data }))
     }
 
-    async fn identify(&self, channel: Channel, probe: Option<proto::probe::Probe>) -> Result<(), Status> {
+    async fn identify(&self, channel: Channel, probe: Option<proto::probe::Probe>) -> Result<StageTimes, Status> {
         let request = proto::IdentifyRequest {
             gallery_id: self.gallery_id.clone(),
             probe: Some(proto::Probe { probe }),
             ..Default::default()
         };
-        MatchServiceClient::new(channel).identify(request).await.map(drop)
+        MatchServiceClient::new(channel).identify(timed(request)).await.map(|reply| stage_times(&reply))
     }
 
-    async fn verify(&self, channel: Channel, number: u64) -> Result<(), Status> {
+    async fn verify(&self, channel: Channel, number: u64) -> Result<StageTimes, Status> {
         let side = |number| {
             let photo = pick(&self.photos, number).cloned().map(|data| proto::Photo { data });
             Some(proto::VerifySide { side: photo.map(proto::verify_side::Side::Photo) })
         };
         let request = proto::VerifyRequest { a: side(number), b: side(number + 1), ..Default::default() };
         let client = FaceServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
-        { client }.verify(request).await.map(drop)
+        { client }.verify(timed(request)).await.map(|reply| stage_times(&reply))
     }
 
-    async fn enroll(&self, channel: Channel, number: u64) -> Result<(), Status> {
+    async fn enroll(&self, channel: Channel, number: u64) -> Result<StageTimes, Status> {
         let source = pick(&self.embeddings, number).cloned().map(proto::sample::Source::Embedding);
         let request = proto::EnrollRequest {
             gallery_id: self.gallery_id.clone(),
@@ -139,8 +141,20 @@ impl Calls {
             samples: vec![proto::Sample { source, template_id: "1".to_owned() }],
             ..Default::default()
         };
-        EnrollmentServiceClient::new(channel).enroll(request).await.map(drop)
+        EnrollmentServiceClient::new(channel).enroll(timed(request)).await.map(|reply| stage_times(&reply))
     }
+}
+
+/// Asks the server for the times of the call's stages.
+fn timed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("facematch-timing", MetadataValue::from_static("on"));
+    request
+}
+
+fn stage_times<T>(reply: &Response<T>) -> StageTimes {
+    let timing = reply.metadata().get("server-timing").and_then(|timing| timing.to_str().ok());
+    timing.map(StageTimes::from_server_timing).unwrap_or_default()
 }
 
 fn pick<T>(from: &[T], number: u64) -> Option<&T> {

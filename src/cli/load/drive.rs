@@ -12,6 +12,8 @@ use tonic::Status;
 use super::call::{Calls, name_of};
 use super::report::Step;
 use crate::cli::output::Output;
+use crate::cli::remote;
+use crate::telemetry::StageTimes;
 
 /// How calls follow each other.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,6 +44,7 @@ pub(super) struct Load {
 /// What is counted while calls come back.
 struct Counted {
     latencies_us: Histogram<u64>,
+    stages_us: BTreeMap<&'static str, Histogram<u64>>,
     failures: BTreeMap<String, u64>,
     last_answer: Instant,
 }
@@ -59,6 +62,7 @@ impl Load {
             measured_from,
             counted: Mutex::new(Counted {
                 latencies_us: new_histogram(),
+                stages_us: BTreeMap::new(),
                 failures: BTreeMap::new(),
                 last_answer: measured_from,
             }),
@@ -83,8 +87,14 @@ impl Load {
         let counted = lock(&run.counted);
         // From the first that counts to the last answer: a server that is behind has not done its work in the time.
         let time = counted.last_answer.max(until).duration_since(measured_from);
-        let (latencies_us, failures) = (counted.latencies_us.clone(), counted.failures.clone());
-        Step { pace, time, latencies_us, failures, not_sent }
+        Step {
+            pace,
+            time,
+            latencies_us: counted.latencies_us.clone(),
+            stages_us: counted.stages_us.clone(),
+            failures: counted.failures.clone(),
+            not_sent,
+        }
     }
 }
 
@@ -131,11 +141,15 @@ impl Run {
             let started = Instant::now();
             let outcome = self.calls.call().await;
             self.note(started, &outcome);
+            // A caller who is refused and asks again at once would only be refused again.
+            if let Some(delay) = outcome.err().as_ref().and_then(remote::retry_delay) {
+                tokio::time::sleep(delay).await;
+            }
         }
     }
 
     /// Counts a call that was due at a time; those of the warm-up do not count.
-    fn note(&self, due: Instant, outcome: &Result<(), Status>) {
+    fn note(&self, due: Instant, outcome: &Result<StageTimes, Status>) {
         if due < self.measured_from {
             return;
         }
@@ -144,7 +158,13 @@ impl Run {
         let mut counted = lock(&self.counted);
         counted.last_answer = counted.last_answer.max(now);
         match outcome {
-            Ok(()) => counted.latencies_us.saturating_record(latency_us),
+            Ok(stages) => {
+                counted.latencies_us.saturating_record(latency_us);
+                for (stage, time) in stages.iter() {
+                    let time_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                    counted.stages_us.entry(stage.name()).or_insert_with(new_histogram).saturating_record(time_us);
+                }
+            }
             Err(status) => *counted.failures.entry(name_of(status)).or_default() += 1,
         }
         self.bar.inc(1);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::drive::Pace;
+use crate::telemetry::Stage;
 
 /// What a step came to.
 pub(super) struct Step {
@@ -15,6 +16,8 @@ pub(super) struct Step {
     pub time: Duration,
     /// Of the calls that were answered without an error.
     pub latencies_us: Histogram<u64>,
+    /// What the server says of the stages of those calls.
+    pub stages_us: BTreeMap<&'static str, Histogram<u64>>,
     /// Failed calls by reason.
     pub failures: BTreeMap<String, u64>,
     /// Calls that were due while too many were on their way.
@@ -47,7 +50,7 @@ impl Step {
     }
 
     fn quantile_ms(&self, share: f64) -> f64 {
-        self.latencies_us.value_at_quantile(share) as f64 / 1e3
+        ms(&self.latencies_us, share)
     }
 
     fn pace_text(&self) -> String {
@@ -55,6 +58,21 @@ impl Step {
             Pace::Rate(rate) => format!("{rate:.1} calls/s"),
             Pace::Callers(callers) => format!("{callers} callers"),
         }
+    }
+
+    /// The stages in the order of a photo's way.
+    fn stages(&self) -> impl Iterator<Item = (&'static str, &Histogram<u64>)> {
+        Stage::ALL.into_iter().filter_map(|stage| Some((stage.name(), self.stages_us.get(stage.name())?)))
+    }
+
+    fn stages_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        let of_stage = |(name, times_us): (&'static str, &Histogram<u64>)| {
+            let quantiles = QUANTILES.iter().map(|(name, share)| ((*name).to_owned(), ms(times_us, *share).into()));
+            let mut values: serde_json::Map<String, serde_json::Value> = quantiles.collect();
+            values.insert("mean".to_owned(), (times_us.mean() / 1e3).into());
+            (name.to_owned(), values.into())
+        };
+        self.stages().map(of_stage).collect()
     }
 
     fn json(&self) -> serde_json::Value {
@@ -73,10 +91,15 @@ impl Step {
             "answered": self.latencies_us.len(),
             "answered_per_second": self.throughput(),
             "latency_ms": latency_ms,
+            "server_stages_ms": self.stages_json(),
             "failed_by_reason": self.failures,
             "not_sent": self.not_sent,
         })
     }
+}
+
+fn ms(times_us: &Histogram<u64>, share: f64) -> f64 {
+    times_us.value_at_quantile(share) as f64 / 1e3
 }
 
 pub(super) fn json(steps: &[Step], knee: Option<f64>) -> serde_json::Value {
@@ -99,6 +122,13 @@ pub(super) fn text(steps: &[Step], knee: Option<(f64, Option<f64>)>) -> String {
             let _ = write!(text, "  not sent {}", step.not_sent);
         }
         text.push('\n');
+        let stages: Vec<String> = step
+            .stages()
+            .map(|(name, times_us)| format!("{name} {:.2}/{:.2}", ms(times_us, 0.5), ms(times_us, 0.99)))
+            .collect();
+        if !stages.is_empty() {
+            let _ = writeln!(text, "{:>16}  p50/p99 in the server: {} ms", "", stages.join(", "));
+        }
     }
     match knee {
         Some((p99_ms, Some(rate))) => {
@@ -148,7 +178,7 @@ pub(super) fn page(title: &str, steps: &[Step]) -> String {
             MARGIN - 6.0
         );
     }
-    let mut rows = String::new();
+    let (mut rows, mut stage_rows) = (String::new(), String::new());
     for (step, color) in steps.iter().zip(COLORS.iter().cycle()) {
         let points: Vec<String> = (0..=80)
             .map(|at| f64::from(at) / 80.0 * NINES_MAX)
@@ -166,6 +196,12 @@ pub(super) fn page(title: &str, steps: &[Step]) -> String {
             step.throughput(),
             step.latencies_us.max() as f64 / 1e3
         );
+        for (name, times_us) in step.stages() {
+            let cells: String =
+                QUANTILES.iter().map(|(_, share)| format!("<td>{:.2}</td>", ms(times_us, *share))).collect();
+            let pace = step.pace_text();
+            let _ = write!(stage_rows, "<tr><td style='color:{color}'>{pace}</td><td>{name}</td>{cells}</tr>");
+        }
     }
     let title = title.replace('&', "&amp;").replace('<', "&lt;");
     format!(
@@ -175,7 +211,10 @@ pub(super) fn page(title: &str, steps: &[Step]) -> String {
          <h1>{title}</h1><p>Latency that a share of the calls does not exceed, in milliseconds.</p>\
          <svg viewBox='0 0 {WIDTH} {HEIGHT}'>{drawing}</svg>\
          <table><tr><th>pace</th><th>answered/s</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th>\
-         <th>failed</th></tr>{rows}</table></html>\n"
+         <th>failed</th></tr>{rows}</table>\
+         <p>Stages as the server measured them, in milliseconds.</p>\
+         <table><tr><th>pace</th><th>stage</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th></tr>{stage_rows}</table>\
+         </html>\n"
     )
 }
 
@@ -187,7 +226,8 @@ mod tests {
         let mut latencies_us = crate::cli::load::drive::new_histogram();
         latencies_ms.iter().for_each(|ms| latencies_us.saturating_record(ms * 1_000));
         let (time, failures) = (Duration::from_secs(2), BTreeMap::new());
-        Step { pace: Pace::Rate(50.0), time, latencies_us, failures, not_sent: 0 }
+        let stages_us = [("search", latencies_us.clone())].into();
+        Step { pace: Pace::Rate(50.0), time, latencies_us, stages_us, failures, not_sent: 0 }
     }
 
     #[test]
@@ -208,9 +248,13 @@ mod tests {
         assert_eq!(value["steps"][0]["answered"], 100);
         assert_eq!(value["steps"][0]["answered_per_second"], 50.0);
         assert!((value["steps"][0]["latency_ms"]["p99"].as_f64().expect("a number") - 10.0).abs() < 0.01);
+        assert!(
+            (value["steps"][0]["server_stages_ms"]["search"]["p50"].as_f64().expect("a number") - 10.0).abs() < 0.01
+        );
         let told = text(&steps, Some((20.0, Some(50.0))));
         assert!(told.contains("50.0 answered/s") && told.contains("knee: 50 calls/s"), "{told}");
+        assert!(told.contains("in the server: search 10.01/10.01 ms"), "{told}");
         let page = page("a < b", &steps);
-        assert!(page.contains("a &lt; b") && page.contains("<polyline") && page.contains("50.0 calls/s"));
+        assert!(page.contains("a &lt; b") && page.contains("<polyline") && page.contains("<td>search</td>"));
     }
 }

@@ -1,5 +1,6 @@
 //! One photo through decode, detect, align, embed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -7,7 +8,6 @@ use image::RgbImage;
 use crate::biometrics::face::{Face, FaceSelection, NotChosen};
 use crate::biometrics::template::Template;
 use crate::decode::{PhotoLimits, decode};
-use crate::detect::head::Geometry;
 use crate::detect::input::Letterbox;
 use crate::detect::scales::Scales;
 use crate::detect::suppress::suppress;
@@ -15,6 +15,7 @@ use crate::embed::{Chip, measure};
 use crate::error::Error;
 use crate::model::{DetectorSession, Pack, PackError, RecognizerSession};
 use crate::telemetry::{Stage, StageClock, StageTimes};
+use crate::tensor::Tensor;
 
 /// How faces are looked for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +55,8 @@ pub struct Pipeline {
     recognizer: RecognizerSession,
     limits: PhotoLimits,
     times: StageTimes,
+    /// The detector's input. Its memory is used again.
+    input: Tensor,
 }
 
 impl Pipeline {
@@ -62,7 +65,7 @@ impl Pipeline {
     /// *Errors*: those of opening a model.
     pub fn open(pack: Arc<Pack>, limits: PhotoLimits) -> Result<Self, PackError> {
         let (detector, recognizer) = (pack.open_detector()?, pack.open_recognizer()?);
-        Ok(Self { pack, detector, recognizer, limits, times: StageTimes::default() })
+        Ok(Self { pack, detector, recognizer, limits, times: StageTimes::default(), input: Tensor::default() })
     }
 
     /// Returns how long the stages of the photos since the last call of this took.
@@ -75,7 +78,9 @@ impl Pipeline {
     /// *Errors*: [`Error::Photo`]; [`Error::Internal`] where a network fails.
     pub fn detect(&mut self, photo: &[u8], settings: &DetectionSettings) -> Result<Detected, Error> {
         let picture = self.decode(photo)?;
-        self.detect_in(&picture, settings)
+        let mut detected = self.detect_in(&picture, settings)?;
+        detected.faces.iter_mut().for_each(|face| face.quality = measure(&picture, face, None));
+        Ok(detected)
     }
 
     /// Finds the faces in a photo and computes the templates of those that the rule chooses.
@@ -89,9 +94,19 @@ impl Pipeline {
         selection: FaceSelection,
     ) -> Result<Acquired, Error> {
         let picture = self.decode(photo)?;
-        let detected = self.detect_in(&picture, settings)?;
-        let chosen = match selection.choose(&detected.faces, detected.width_px, detected.height_px) {
-            Ok(indices) => self.embed_in(&picture, &detected.faces, indices)?,
+        let mut detected = self.detect_in(&picture, settings)?;
+        let chosen = selection.choose(&detected.faces, detected.width_px, detected.height_px);
+        let clock = StageClock::start(Stage::Align);
+        let cut = |index: &usize| Some((*index, Chip::cut(&picture, &detected.faces.get(*index)?.landmarks)?));
+        // A face whose landmarks coincide cannot be aligned and is left out.
+        let chips: BTreeMap<usize, Chip> = chosen.iter().flatten().filter_map(cut).collect();
+        for (index, face) in detected.faces.iter_mut().enumerate() {
+            face.quality = measure(&picture, face, chips.get(&index));
+        }
+        self.times.end(clock);
+        let chosen = match chosen {
+            Ok(_) if chips.is_empty() => Err(NotChosen::NoFace),
+            Ok(_) => Ok(self.embed(chips)?),
             Err(reason) => Err(reason),
         };
         Ok(Acquired { detected, chosen })
@@ -104,6 +119,7 @@ impl Pipeline {
         Ok(picture?)
     }
 
+    /// Finds the faces, by falling score; nothing is measured of them yet.
     fn detect_in(&mut self, picture: &RgbImage, settings: &DetectionSettings) -> Result<Detected, Error> {
         let clock = StageClock::start(Stage::Detect);
         let (width_px, height_px) = picture.dimensions();
@@ -113,37 +129,29 @@ impl Pipeline {
         sides_px.iter_mut().for_each(|side| *side = (*side).min(spec.fixed_side_px.unwrap_or(*side)));
         sides_px.dedup();
         let score_min = settings.score_min.unwrap_or(spec.score_min);
+        // Whoever states the sides compares with what others find at them, in squares.
+        let is_rectangle = settings.scales == Scales::Auto && spec.takes_rectangles;
         let mut candidates = Vec::new();
         for side in &sides_px {
-            let canvas = spec.fixed_side_px.unwrap_or(*side);
-            let letterbox = Letterbox::new(picture, *side, canvas);
-            let outputs = self.detector.run(&letterbox.tensor(&spec.preprocessing))?;
-            let geometry = Geometry { canvas_px: canvas as usize, scale: letterbox.scale() };
-            candidates.extend(spec.head.decode(&outputs, geometry, score_min)?);
+            let letterbox = if is_rectangle {
+                Letterbox::rectangle(picture, *side)
+            } else {
+                Letterbox::square(picture, *side, spec.fixed_side_px.unwrap_or(*side))
+            };
+            letterbox.fill(picture, &spec.preprocessing, &mut self.input);
+            let read = |outputs: &[&[f32]]| spec.head.decode(outputs, letterbox.geometry(), score_min);
+            candidates.extend(self.detector.run(&self.input, read)?);
         }
-        let mut faces = suppress(candidates, spec.nms_iou_max);
-        faces.iter_mut().for_each(|face| face.quality = measure(picture, face));
+        let faces = suppress(candidates, spec.nms_iou_max);
         self.times.end(clock);
         Ok(Detected { faces, width_px, height_px, sides_px })
     }
 
-    /// A face whose landmarks coincide cannot be aligned and is left out; where none is left, no face was found.
-    fn embed_in(
-        &mut self,
-        picture: &RgbImage,
-        faces: &[Face],
-        indices: Vec<usize>,
-    ) -> Result<Result<Vec<(usize, Template)>, NotChosen>, Error> {
-        let clock = StageClock::start(Stage::Align);
-        let cut = |index: usize| Some((index, Chip::cut(picture, &faces.get(index)?.landmarks)?));
-        let (indices, chips): (Vec<usize>, Vec<Chip>) = indices.into_iter().filter_map(cut).unzip();
-        self.times.end(clock);
-        if chips.is_empty() {
-            return Ok(Err(NotChosen::NoFace));
-        }
+    fn embed(&mut self, chips: BTreeMap<usize, Chip>) -> Result<Vec<(usize, Template)>, Error> {
         let clock = StageClock::start(Stage::Embed);
+        let (indices, chips): (Vec<usize>, Vec<Chip>) = chips.into_iter().unzip();
         let templates = self.recognizer.embed(&chips, &self.pack)?;
         self.times.end(clock);
-        Ok(Ok(indices.into_iter().zip(templates).collect()))
+        Ok(indices.into_iter().zip(templates).collect())
     }
 }

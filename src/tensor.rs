@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// A dense f32 tensor, row-major.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tensor {
     /// Size of each axis.
     pub shape: Vec<usize>,
@@ -37,20 +37,71 @@ pub struct Preprocessing {
 impl Preprocessing {
     /// Makes the input of square RGB pictures. *Shape*: `[pictures, 3, side, side]`, NCHW.
     pub fn tensor(&self, pictures_rgb: &[&[u8]], side_px: u32) -> Tensor {
+        let mut tensor = Tensor::default();
+        self.fill(pictures_rgb, side_px, &mut tensor);
+        tensor
+    }
+
+    /// As [`Preprocessing::tensor`], in a tensor whose memory is used again.
+    pub fn fill(&self, pictures_rgb: &[&[u8]], side_px: u32, tensor: &mut Tensor) {
         let side = side_px as usize;
-        let mut values = Vec::with_capacity(pictures_rgb.len() * 3 * side * side);
-        let source_channels = match self.channels {
-            ChannelOrder::Rgb => [0, 1, 2],
-            ChannelOrder::Bgr => [2, 1, 0],
-        };
+        tensor.shape = vec![pictures_rgb.len(), 3, side, side];
+        tensor.values.clear();
+        tensor.values.reserve(pictures_rgb.len() * 3 * side * side);
         for picture in pictures_rgb {
-            for ((channel, mean), std) in source_channels.into_iter().zip(self.mean).zip(self.std) {
-                let plane = picture.iter().skip(channel).step_by(3);
-                values.extend(plane.map(|pixel| (f32::from(*pixel) - mean) / std));
+            let (pixels, _) = picture.as_chunks::<3>();
+            for ((source, mean), std) in self.source_channels().into_iter().zip(self.mean).zip(self.std) {
+                let plane = pixels.iter().map(|[red, green, blue]| match source {
+                    Channel::Red => red,
+                    Channel::Green => green,
+                    Channel::Blue => blue,
+                });
+                tensor.values.extend(plane.map(|pixel| (f32::from(*pixel) - mean) / std));
             }
         }
-        Tensor { shape: vec![pictures_rgb.len(), 3, side, side], values }
     }
+
+    /// Writes a row of a channel of the network's, from a row of pixels as red, green and blue; what is left of the row is
+    /// black.
+    pub(crate) fn write_row(&self, channel: usize, [red, green, blue]: &[Vec<u8>; 3], row: &mut [f32]) {
+        let pixels = match self.source_channels().get(channel) {
+            Some(Channel::Red) => red,
+            Some(Channel::Green) => green,
+            _ => blue,
+        };
+        let (mean, std) = self.scale(channel);
+        let (pictured, rest) = row.split_at_mut(pixels.len().min(row.len()));
+        for (value, pixel) in pictured.iter_mut().zip(pixels) {
+            *value = (f32::from(*pixel) - mean) / std;
+        }
+        rest.fill(self.black(channel));
+    }
+
+    /// Returns what a black pixel is in a channel of the network's.
+    pub(crate) fn black(&self, channel: usize) -> f32 {
+        let (mean, std) = self.scale(channel);
+        (0.0 - mean) / std
+    }
+
+    fn scale(&self, channel: usize) -> (f32, f32) {
+        let at = |values: [f32; 3]| values.into_iter().nth(channel).unwrap_or(1.0);
+        (at(self.mean), at(self.std))
+    }
+
+    fn source_channels(&self) -> [Channel; 3] {
+        match self.channels {
+            ChannelOrder::Rgb => [Channel::Red, Channel::Green, Channel::Blue],
+            ChannelOrder::Bgr => [Channel::Blue, Channel::Green, Channel::Red],
+        }
+    }
+}
+
+/// A colour of a pixel.
+#[derive(Clone, Copy)]
+enum Channel {
+    Red,
+    Green,
+    Blue,
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use crate::biometrics::face::{Face, Landmarks, Point, Rectangle};
 use crate::error::Error;
-use crate::tensor::Tensor;
 
 use super::{scrfd, yunet};
 
@@ -45,13 +44,17 @@ pub struct Head {
     pub(super) maps: Vec<[usize; 3]>,
 }
 
-/// Where a map's values lie in the input: size of the square and what the photo was scaled by.
-#[derive(Clone, Copy, Debug)]
+/// Where a map's values lie in the input: its size and what the photo was scaled by.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Geometry {
-    /// Side of the square input, in pixels.
-    pub canvas_px: usize,
-    /// Input pixels for one pixel of the photo.
-    pub scale: f32,
+    /// Width of the input, in pixels.
+    pub width_px: usize,
+    /// Height of the input, in pixels.
+    pub height_px: usize,
+    /// Input pixels for one pixel of the photo, across.
+    pub x_scale: f32,
+    /// Input pixels for one pixel of the photo, down.
+    pub y_scale: f32,
 }
 
 impl Head {
@@ -78,12 +81,13 @@ impl Head {
     /// Decodes one run of the network into candidates in pixels of the photo, unsorted and unsuppressed.
     ///
     /// *Errors*: [`Error::Internal`] where an output has another length than its feature map.
-    pub fn decode(&self, outputs: &[Tensor], geometry: Geometry, score_min: f32) -> Result<Vec<Face>, Error> {
+    pub fn decode(&self, outputs: &[&[f32]], geometry: Geometry, score_min: f32) -> Result<Vec<Face>, Error> {
         let mut faces = Vec::new();
         for (level, stride) in STRIDES_PX.into_iter().enumerate() {
-            let maps = self.maps.iter().filter_map(|positions| outputs.get(*positions.get(level)?));
-            let maps: Vec<&[f32]> = maps.map(|tensor| tensor.values.as_slice()).collect();
-            let grid = Grid { side: geometry.canvas_px / stride, stride: stride as f32 };
+            let maps = self.maps.iter().filter_map(|positions| outputs.get(*positions.get(level)?).copied());
+            let maps: Vec<&[f32]> = maps.collect();
+            let (columns, rows) = (geometry.width_px / stride, geometry.height_px / stride);
+            let grid = Grid { columns, rows, stride: stride as f32 };
             let found = match self.kind {
                 HeadKind::Scrfd => scrfd::decode(&maps, grid, score_min),
                 HeadKind::Yunet => yunet::decode(&maps, grid, score_min),
@@ -92,27 +96,28 @@ impl Head {
         }
         faces.retain(is_finite);
         for face in &mut faces {
-            scale_back(face, geometry.scale);
+            scale_back(face, geometry);
         }
         Ok(faces)
     }
 }
 
-/// One square feature map.
+/// One feature map.
 #[derive(Clone, Copy)]
 pub(super) struct Grid {
-    pub side: usize,
+    pub columns: usize,
+    pub rows: usize,
     pub stride: f32,
 }
 
 impl Grid {
     /// Position of a cell: column and row.
     pub fn cell(self, index: usize) -> (f32, f32) {
-        ((index % self.side) as f32, (index / self.side) as f32)
+        ((index % self.columns) as f32, (index / self.columns) as f32)
     }
 
     pub fn cells(self) -> usize {
-        self.side * self.side
+        self.columns * self.rows
     }
 }
 
@@ -136,14 +141,15 @@ fn is_finite(face: &Face) -> bool {
         && face.landmarks.iter().all(|point| point.x_px.is_finite() && point.y_px.is_finite())
 }
 
-fn scale_back(face: &mut Face, scale: f32) {
+fn scale_back(face: &mut Face, Geometry { x_scale, y_scale, .. }: Geometry) {
     let Rectangle { x_min_px, y_min_px, x_max_px, y_max_px } = &mut face.rectangle;
-    for value in [x_min_px, y_min_px, x_max_px, y_max_px] {
-        *value /= scale;
+    for (x, y) in [(x_min_px, y_min_px), (x_max_px, y_max_px)] {
+        *x /= x_scale;
+        *y /= y_scale;
     }
     for Point { x_px, y_px } in &mut face.landmarks {
-        *x_px /= scale;
-        *y_px /= scale;
+        *x_px /= x_scale;
+        *y_px /= y_scale;
     }
 }
 
@@ -193,49 +199,69 @@ mod tests {
         assert!(Head::from_outputs(&outputs(&[("embedding", 512)])).is_none());
     }
 
-    fn scrfd_tensors(canvas: usize) -> Vec<Tensor> {
-        [1, 4, 10]
-            .into_iter()
-            .flat_map(|width| STRIDES_PX.map(|stride| (width, stride)))
-            .map(|(width, stride)| {
-                let rows = (canvas / stride).pow(2) * 2;
-                Tensor { shape: vec![rows, width], values: vec![0.0; rows * width] }
-            })
-            .collect()
+    fn scrfd_maps(width: usize, height: usize) -> Vec<Vec<f32>> {
+        let cells = |stride: usize| (width / stride) * (height / stride);
+        let sizes = [1, 4, 10].into_iter().flat_map(|axis| STRIDES_PX.map(|stride| cells(stride) * 2 * axis));
+        sizes.map(|size| vec![0.0; size]).collect()
+    }
+
+    fn views(maps: &[Vec<f32>]) -> Vec<&[f32]> {
+        maps.iter().map(Vec::as_slice).collect()
+    }
+
+    fn scrfd() -> Head {
+        Head::from_outputs(&outputs(&[1, 1, 1, 4, 4, 4, 10, 10, 10].map(|axis| ("o", axis)))).expect("scrfd")
     }
 
     #[test]
     fn scrfd_candidate_is_decoded_at_its_anchor() -> Result<(), Error> {
-        let head = Head::from_outputs(&outputs(&[1, 1, 1, 4, 4, 4, 10, 10, 10].map(|a| ("o", a)))).expect("scrfd");
-        let mut tensors = scrfd_tensors(64);
-        // Stride 16: a grid of 4 x 4 cells with two anchors; cell (2, 1), second anchor.
-        let row = (4 + 2) * 2 + 1;
-        tensors[1].values[row] = 0.9;
-        tensors[4].values[row * 4..][..4].copy_from_slice(&[1.0, 0.5, 1.0, 1.5]);
-        tensors[7].values[row * 10..][..2].copy_from_slice(&[-0.5, 0.25]);
-        let faces = head.decode(&tensors, Geometry { canvas_px: 64, scale: 2.0 }, 0.5)?;
+        // Wider than high, higher than wide, and square.
+        for (width_px, height_px) in [(64, 64), (96, 64), (64, 96)] {
+            let mut maps = scrfd_maps(width_px, height_px);
+            // Stride 16, two anchors a cell; cell (2, 1), second anchor.
+            let row = (width_px / 16 + 2) * 2 + 1;
+            maps[1][row] = 0.9;
+            maps[4][row * 4..][..4].copy_from_slice(&[1.0, 0.5, 1.0, 1.5]);
+            maps[7][row * 10..][..2].copy_from_slice(&[-0.5, 0.25]);
+            let geometry = Geometry { width_px, height_px, x_scale: 2.0, y_scale: 4.0 };
+            let faces = scrfd().decode(&views(&maps), geometry, 0.5)?;
+            assert_eq!(faces.len(), 1);
+            let Rectangle { x_min_px, y_min_px, x_max_px, y_max_px } = faces[0].rectangle;
+            assert_eq!([x_min_px, y_min_px, x_max_px, y_max_px], [8.0, 2.0, 24.0, 10.0]);
+            assert_eq!(faces[0].landmarks[0], Point { x_px: 12.0, y_px: 5.0 });
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn yunet_candidate_is_decoded_at_its_cell() -> Result<(), Error> {
+        let names = ["cls", "obj", "bbox", "kps"].map(|kind| STRIDES_PX.map(|stride| format!("{kind}_{stride}")));
+        let names: Vec<(&str, usize)> = names.iter().flatten().map(|name| (name.as_str(), 1)).collect();
+        let head = Head::from_outputs(&outputs(&names)).expect("yunet");
+        let (width_px, height_px) = (96, 64);
+        let cells = STRIDES_PX.map(|stride| (width_px / stride) * (height_px / stride));
+        let mut maps: Vec<Vec<f32>> =
+            [1, 1, 4, 10].iter().flat_map(|axis| cells.map(|cells| vec![0.0; cells * axis])).collect();
+        // Stride 32: the cell (1, 1) of 3 x 2.
+        (maps[2][4], maps[5][4]) = (1.0, 1.0);
+        let faces = head.decode(&views(&maps), Geometry { width_px, height_px, x_scale: 1.0, y_scale: 1.0 }, 0.5)?;
         assert_eq!(faces.len(), 1);
         let Rectangle { x_min_px, y_min_px, x_max_px, y_max_px } = faces[0].rectangle;
-        assert_eq!([x_min_px, y_min_px, x_max_px, y_max_px], [8.0, 4.0, 24.0, 20.0]);
-        assert_eq!(faces[0].landmarks[0], Point { x_px: 12.0, y_px: 10.0 });
+        assert_eq!([x_min_px, y_min_px, x_max_px, y_max_px], [16.0, 16.0, 48.0, 48.0]);
         Ok(())
     }
 
     #[test]
     fn decode_of_wrong_lengths_or_nonsense_never_yields_a_face() {
-        let head = Head::from_outputs(&outputs(&[1, 1, 1, 4, 4, 4, 10, 10, 10].map(|a| ("o", a)))).expect("scrfd");
-        let geometry = Geometry { canvas_px: 64, scale: 1.0 };
-        let mut tensors = scrfd_tensors(64);
-        for tensor in &mut tensors {
-            tensor.values.fill(f32::NAN);
+        let head = scrfd();
+        let geometry = Geometry { width_px: 64, height_px: 32, x_scale: 1.0, y_scale: 1.0 };
+        let mut maps = scrfd_maps(64, 32);
+        for nonsense in [f32::NAN, f32::INFINITY] {
+            maps.iter_mut().for_each(|map| map.fill(nonsense));
+            assert_eq!(head.decode(&views(&maps), geometry, 0.5).expect("no candidate").len(), 0);
         }
-        assert_eq!(head.decode(&tensors, geometry, 0.5).expect("no candidate").len(), 0);
-        for tensor in &mut tensors {
-            tensor.values.fill(f32::INFINITY);
-        }
-        assert_eq!(head.decode(&tensors, geometry, 0.5).expect("no candidate").len(), 0);
-        tensors[3].values.pop();
-        assert!(head.decode(&tensors, geometry, 0.5).is_err());
+        maps[3].pop();
+        assert!(head.decode(&views(&maps), geometry, 0.5).is_err());
         assert!(head.decode(&[], geometry, 0.5).is_err());
     }
 }

@@ -46,6 +46,12 @@ impl Chip {
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
+
+    /// Returns the pixel at a position; `None` beyond the chip.
+    pub(super) fn pixel(&self, column: u32, row: u32) -> Option<[u8; 3]> {
+        let (pixels, _) = self.pixels.as_chunks::<3>();
+        pixels.get((row * CHIP_SIDE_PX + column) as usize).copied()
+    }
 }
 
 /// Carries positions in a chip to the photo. `None` where the landmarks coincide.

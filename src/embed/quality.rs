@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use super::align::{face_to_photo, sample};
+use super::align::{Chip, face_to_photo, sample};
 use crate::biometrics::face::Face;
 use crate::biometrics::pose::Pose;
 use crate::biometrics::quality::FaceQuality;
@@ -15,12 +15,12 @@ const WIDTH: usize = (COLUMNS.end - COLUMNS.start) as usize;
 /// A level of at most this, or at least 255 less this, is clipped: detail there is lost.
 const CLIPPED_LEVELS: f32 = 5.0;
 
-/// Measures a face. `None` where its landmarks coincide, so that it has no chip either.
+/// Measures a face, in its chip where one was cut. `None` where its landmarks coincide, so that it has no chip either.
 ///
-/// What the border of the photo cuts off is not measured. *Cost*: as of a third of a chip; about 0.1 ms.
-pub fn measure(photo: &RgbImage, face: &Face) -> Option<FaceQuality> {
+/// What the border of the photo cuts off is not measured. *Cost*: without a chip as of a third of one; about 0.1 ms.
+pub fn measure(photo: &RgbImage, face: &Face, chip: Option<&Chip>) -> Option<FaceQuality> {
     let pose = Pose::of(&face.landmarks)?;
-    let luma = luma(photo, face)?;
+    let luma = luma(photo, face, chip)?;
     let levels: Vec<f32> = luma.iter().flatten().copied().collect();
     let (mean, variance) = moments(&levels);
     let clipped = levels.iter().filter(|level| !(CLIPPED_LEVELS..=255.0 - CLIPPED_LEVELS).contains(*level)).count();
@@ -36,7 +36,7 @@ pub fn measure(photo: &RgbImage, face: &Face) -> Option<FaceQuality> {
 }
 
 /// The levels of the measured part, row by row, from 0 to 255 (luma of Rec. 601); `None` beyond the photo's border.
-fn luma(photo: &RgbImage, face: &Face) -> Option<Vec<Option<f32>>> {
+fn luma(photo: &RgbImage, face: &Face, chip: Option<&Chip>) -> Option<Vec<Option<f32>>> {
     let to_photo = face_to_photo(&face.landmarks)?;
     let (width, height) = (f64::from(photo.width()), f64::from(photo.height()));
     let mut luma = Vec::with_capacity(WIDTH * ROWS.len());
@@ -45,7 +45,8 @@ fn luma(photo: &RgbImage, face: &Face) -> Option<Vec<Option<f32>>> {
             let (x, y) = to_photo.apply(f64::from(column), f64::from(row));
             let is_inside = (0.0..=width - 1.0).contains(&x) && (0.0..=height - 1.0).contains(&y);
             luma.push(is_inside.then(|| {
-                let [red, green, blue] = sample(photo, x, y).map(f32::from);
+                let pixel = chip.and_then(|chip| chip.pixel(column, row)).unwrap_or_else(|| sample(photo, x, y));
+                let [red, green, blue] = pixel.map(f32::from);
                 0.299 * red + 0.587 * green + 0.114 * blue
             }));
         }

@@ -64,7 +64,9 @@ fn detector(signature: &Signature) -> Option<DetectorSpec> {
     Some(DetectorSpec {
         head,
         preprocessing,
-        fixed_side_px: None, // set from the file when the pack is put together
+        // Both are set from the file when the pack is put together.
+        fixed_side_px: None,
+        takes_rectangles: false,
         score_min: default_score_min(),
         nms_iou_max: default_nms_iou_max(),
     })

@@ -13,7 +13,7 @@ use super::session::{DetectorSession, Network, RecognizerSession, Signature};
 use super::tune::{self, Purpose, Subject};
 use crate::biometrics::ids::PackId;
 use crate::biometrics::score::Threshold;
-use crate::detect::head::Head;
+use crate::detect::head::{Geometry, Head};
 use crate::embed::CHIP_SIDE_PX;
 use crate::tensor::{ChannelOrder, Preprocessing, Tensor};
 
@@ -120,6 +120,8 @@ pub struct DetectorSpec {
     pub preprocessing: Preprocessing,
     /// The side of its input, where the file fixes it.
     pub fixed_side_px: Option<u32>,
+    /// Whether its input may be wider than high, and higher than wide.
+    pub takes_rectangles: bool,
     /// Faces with a lower score are not reported, unless a call says otherwise.
     pub score_min: f32,
     /// Of candidates that overlap more than this the best is kept.
@@ -191,7 +193,7 @@ impl Pack {
         } else {
             folder::read(&source.folder, environment)?
         };
-        parts.detector.fixed_side_px = detector_side(&parts.detector_file, environment)?;
+        check_detector_input(&parts.detector_file, &mut parts.detector, environment)?;
         parts.recognizer.batch = recognizer_batch(&parts.recognizer_file, parts.recognizer.dimension, environment)?;
         if let Tuning::Auto { cache } = &source.tuning {
             parts.tune(environment, cache.as_deref().map(Cache::new).as_ref());
@@ -297,6 +299,7 @@ fn from_manifest(path: &Path, files: &Path, environment: &Environment) -> Result
             head,
             preprocessing: manifest.detector.model.preprocessing(),
             fixed_side_px: None,
+            takes_rectangles: false,
             score_min: manifest.detector.score_min,
             nms_iou_max: manifest.detector.nms_iou_max,
         },
@@ -312,29 +315,30 @@ fn from_manifest(path: &Path, files: &Path, environment: &Environment) -> Result
     })
 }
 
-/// Checks that the detector takes `[1, 3, side, side]` and tells whether the side is fixed.
-fn detector_side(file: &ModelFile, environment: &Environment) -> Result<Option<u32>, PackError> {
+/// Checks that the detector takes `[1, 3, side, side]` and tells whether the side is fixed and the two sides must be equal.
+fn check_detector_input(file: &ModelFile, spec: &mut DetectorSpec, environment: &Environment) -> Result<(), PackError> {
     let opened = file.open(environment)?;
     let inputs = Signature::of(&opened).inputs;
     let expected = "one input [1, 3, side, side] with a free side or a multiple of 32";
     let [axes] = inputs.as_slice() else { return Err(file.wrong_shape(expected, inputs)) };
-    let side = match axes.as_slice() {
+    spec.fixed_side_px = match axes.as_slice() {
         [None | Some(1), None | Some(3), None, None] => None,
         [None | Some(1), None | Some(3), Some(height), Some(width)] if height == width && height % 32 == 0 => {
             u32::try_from(*height).ok()
         }
         _ => return Err(file.wrong_shape(expected, axes)),
     };
-    // The declared outputs of a free network may be wrong (InsightFace's det_500m is one): only a run tells. The heads
-    // check the length of every run's outputs themselves.
-    let canvas = side.unwrap_or(64);
-    let input = Tensor {
-        shape: vec![1, 3, canvas as usize, canvas as usize],
-        values: vec![0.0; 3 * (canvas * canvas) as usize],
+    // The declared outputs of a free network may be wrong (InsightFace's det_500m is one): only a run tells.
+    let mut session = DetectorSession::new(opened);
+    let mut run = |width_px: usize, height_px: usize| {
+        let input = Tensor { shape: vec![1, 3, height_px, width_px], values: vec![0.0; 3 * height_px * width_px] };
+        let geometry = Geometry { width_px, height_px, x_scale: 1.0, y_scale: 1.0 };
+        session.run(&input, |outputs| spec.head.decode(outputs, geometry, spec.score_min))
     };
-    let outputs = DetectorSession::new(opened).run(&input);
-    outputs.map_err(|error| file.wrong_shape(format!("a run at {canvas} x {canvas}"), error_text(&error)))?;
-    Ok(side)
+    let side = spec.fixed_side_px.unwrap_or(64) as usize;
+    run(side, side).map_err(|error| file.wrong_shape(format!("a run at {side} x {side}"), error_text(&error)))?;
+    spec.takes_rectangles = spec.fixed_side_px.is_none() && run(96, 64).is_ok() && run(32, 96).is_ok();
+    Ok(())
 }
 
 /// Checks that the recogniser takes `[n, 3, 112, 112]` and gives `[n, dimension]`; returns `n` where it is fixed.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ort::environment::Environment;
-use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session, SessionOutputs};
 use ort::value::{TensorRef, ValueType};
 
 use super::pack::Pack;
@@ -75,8 +75,7 @@ fn builder(environment: &Environment, network: &Network) -> ort::Result<SessionB
 
 /// Runs a session on one tensor and copies its outputs.
 pub(super) fn run(session: &mut Session, input: &Tensor) -> Result<Vec<Tensor>, Error> {
-    let view = TensorRef::from_array_view((input.shape.clone(), input.values.as_slice())).map_err(Error::internal)?;
-    let outputs = session.run(ort::inputs![view]).map_err(Error::internal)?;
+    let outputs = outputs(session, input)?;
     let mut tensors = Vec::with_capacity(outputs.len());
     for value in outputs.values() {
         let (shape, values) = value.try_extract_tensor::<f32>().map_err(Error::internal)?;
@@ -84,6 +83,23 @@ pub(super) fn run(session: &mut Session, input: &Tensor) -> Result<Vec<Tensor>, 
         tensors.push(Tensor { shape, values: values.to_vec() });
     }
     Ok(tensors)
+}
+
+/// Runs a session on one tensor and reads its outputs where the runtime has them.
+fn run_and_read<T>(
+    session: &mut Session,
+    input: &Tensor,
+    read: impl FnOnce(&[&[f32]]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let outputs = outputs(session, input)?;
+    let outputs: Vec<_> = outputs.values().collect();
+    let values = outputs.iter().map(|output| output.try_extract_tensor::<f32>().map(|(_, values)| values));
+    read(&values.collect::<Result<Vec<&[f32]>, _>>().map_err(Error::internal)?)
+}
+
+fn outputs<'a>(session: &'a mut Session, input: &Tensor) -> Result<SessionOutputs<'a>, Error> {
+    let view = TensorRef::from_array_view((input.shape.clone(), input.values.as_slice())).map_err(Error::internal)?;
+    session.run(ort::inputs![view]).map_err(Error::internal)
 }
 
 /// A detector network.
@@ -96,11 +112,12 @@ impl DetectorSession {
         Self { session }
     }
 
-    /// Runs the network. *Shape*: `[1, 3, side, side]` in; the head's maps out, in the order of the file.
+    /// Runs the network and reads its outputs. *Shape*: `[1, 3, height, width]` in; the values of the head's maps out, in the
+    /// order of the file.
     ///
-    /// *Errors*: [`Error::Internal`] where the runtime fails.
-    pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>, Error> {
-        run(&mut self.session, input)
+    /// *Errors*: [`Error::Internal`] where the runtime fails; those of `read`.
+    pub fn run<T>(&mut self, input: &Tensor, read: impl FnOnce(&[&[f32]]) -> Result<T, Error>) -> Result<T, Error> {
+        run_and_read(&mut self.session, input, read)
     }
 }
 
@@ -111,11 +128,20 @@ const BATCH_MAX: usize = 8;
 /// A recogniser network.
 pub struct RecognizerSession {
     session: Session,
+    /// Its memory is used again.
+    input: Tensor,
 }
 
 impl RecognizerSession {
     pub(super) fn new(session: Session) -> Self {
-        Self { session }
+        Self { session, input: Tensor::default() }
+    }
+
+    /// Runs the network on an input that is ready and reads its outputs. *Shape*: `[n, 3, 112, 112]` in.
+    ///
+    /// *Errors*: [`Error::Internal`] where the runtime fails; those of `read`.
+    pub fn run<T>(&mut self, input: &Tensor, read: impl FnOnce(&[&[f32]]) -> Result<T, Error>) -> Result<T, Error> {
+        run_and_read(&mut self.session, input, read)
     }
 
     /// Computes the templates of chips, in as many runs as the network's batch axis asks for.
@@ -130,12 +156,15 @@ impl RecognizerSession {
             if let (Some(fixed), Some(last)) = (spec.batch, pixels.last().copied()) {
                 pixels.resize(fixed, last); // a fixed batch is filled up; the surplus rows are not read
             }
-            let outputs = run(&mut self.session, &spec.preprocessing.tensor(&pixels, CHIP_SIDE_PX))?;
-            let rows = outputs.first().filter(|output| output.values.len() == pixels.len() * spec.dimension);
-            let rows = rows.ok_or_else(|| Error::internal("recogniser output has an unexpected length"))?;
-            for row in rows.values.chunks_exact(spec.dimension).take(group.len()) {
-                templates.push(Template::from_vector(row, pack.id.clone()).map_err(Error::internal)?);
-            }
+            spec.preprocessing.fill(&pixels, CHIP_SIDE_PX, &mut self.input);
+            run_and_read(&mut self.session, &self.input, |outputs| {
+                let rows = outputs.first().filter(|output| output.len() == pixels.len() * spec.dimension);
+                let rows = rows.ok_or_else(|| Error::internal("recogniser output has an unexpected length"))?;
+                for row in rows.chunks_exact(spec.dimension).take(group.len()) {
+                    templates.push(Template::from_vector(row, pack.id.clone()).map_err(Error::internal)?);
+                }
+                Ok(())
+            })?;
         }
         Ok(templates)
     }

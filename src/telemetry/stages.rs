@@ -15,7 +15,7 @@ pub enum Stage {
     Decode,
     /// Picture → faces.
     Detect,
-    /// Faces → chips.
+    /// Faces → chips, and what is measured of them.
     Align,
     /// Chips → templates.
     Embed,

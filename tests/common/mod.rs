@@ -114,8 +114,19 @@ pub async fn serve(shared: &Path, data: &Path, settings: &[(&str, &str)]) -> Run
     serve_pack(shared, &pack, data, settings).await
 }
 
+/// Starts a server with a plain folder of models as its pack.
+pub async fn serve_plain_pack(pack: &Path, data: &Path) -> Running {
+    start(pack, data, &[]).await
+}
+
 /// Starts a server with another pack.
 pub async fn serve_pack(shared: &Path, pack: &Path, data: &Path, settings: &[(&str, &str)]) -> Running {
+    let models = shared.join("models");
+    let files = ("pack_files", models.to_str().expect("a UTF-8 path"));
+    start(pack, data, &[settings, &[files]].concat()).await
+}
+
+async fn start(pack: &Path, data: &Path, settings: &[(&str, &str)]) -> Running {
     let text = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
     let mut flags: BTreeMap<String, String> =
         settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -123,7 +134,6 @@ pub async fn serve_pack(shared: &Path, pack: &Path, data: &Path, settings: &[(&s
     flags.insert("data".to_owned(), text(data));
     flags.insert("cache".to_owned(), text(&cache_folder()));
     flags.insert("pack".to_owned(), text(pack));
-    flags.insert("pack_files".to_owned(), text(&shared.join("models")));
     // Settings of whoever runs the tests are not the tests'; where the runtime library lies is.
     if let Some(library) = std::env::var("ORT_DYLIB_PATH").ok().filter(|path| !path.is_empty()) {
         flags.insert("runtime_library".to_owned(), library);

@@ -108,7 +108,7 @@ pub const SETTINGS: [Setting; 24] = [
         "FACEMATCH_QUEUE_MAX",
         "0",
         Scope::Server,
-        "Photos of calls that may wait for a worker; the next is refused; 0 is two a worker, so that none waits longer than two take",
+        "Photos of calls that may wait for a worker; the next is refused; 0 is one a worker, so that none waits much longer than it takes",
     ),
     setting(
         "search_wait_max_ms",
@@ -188,9 +188,9 @@ const QUEUE_LIMIT: usize = 100_000;
 const MESSAGE_BYTES_LIMIT: usize = 1 << 30;
 const TIME_LIMIT_MS: u64 = 24 * 3_600 * 1_000;
 
-/// What follows the machine where nothing is stated. With two photos waiting a worker, the last one in is answered in three
-/// times the time of one; calls that wait for nothing but each other take little.
-const WAITING_A_WORKER: usize = 2;
+/// What follows the machine where nothing is stated. With one photo waiting a worker, no worker is ever idle while there is
+/// work, and the last one in is answered in twice the time of one: three times, where the callers take processor time too.
+const WAITING_A_WORKER: usize = 1;
 const CALLS_A_CORE: usize = 128;
 const CALLS_MIN: usize = 256;
 
@@ -553,7 +553,7 @@ mod tests {
     #[test]
     fn limits_follow_the_machine_unless_stated() {
         let config = load(&[("workers", "3")], &[], "").expect("a config");
-        assert_eq!((config.workers, config.queue_max), (3, 6));
+        assert_eq!((config.workers, config.queue_max), (3, 3));
         assert!(config.calls_max >= CALLS_MIN && config.in_flight_bytes_max >= config.message_bytes_max);
         assert!(config.in_flight_pixels_max > 1 << 20);
         assert_eq!(config.metrics_listen, None);

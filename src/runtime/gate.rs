@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Who asks for work: a connection. Those whose connection is not known count as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Caller(pub Option<SocketAddr>);
 
-/// Counts who is in.
+/// Callers who asked this long ago count among those who share the places.
+const RECENT: Duration = Duration::from_secs(1);
+
+/// Counts who is in. As many as there are places, so that nobody who is in waits for more than those.
 ///
-/// While there are places, anybody gets one. When all are taken, a caller with less than an equal share of them gets one all
-/// the same, so that whoever came first, with many calls at a time, does not shut the others out; twice the places is the end.
+/// A caller alone gets all places. Where several asked lately, also those who were refused, the last free place is for one who
+/// has less than an equal share: whoever came first, with many calls at a time, does not shut the others out.
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
@@ -21,7 +25,14 @@ pub struct Gate {
 struct State {
     places: usize,
     taken: usize,
-    by_caller: HashMap<Caller, usize>,
+    callers: HashMap<Caller, Asked>,
+    tidied: Instant,
+}
+
+#[derive(Debug)]
+struct Asked {
+    held: usize,
+    last: Instant,
 }
 
 /// A place behind the gate; given back when dropped.
@@ -34,20 +45,30 @@ pub struct GatePass {
 impl Gate {
     /// Makes a gate with places.
     pub fn new(places: usize) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { places, taken: 0, by_caller: HashMap::new() }) })
+        let state = State { places, taken: 0, callers: HashMap::new(), tidied: Instant::now() };
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     /// Lets a caller in; `None`, at once, where there is no place for it.
     pub fn enter(self: &Arc<Self>, caller: Caller) -> Option<GatePass> {
+        self.enter_at(caller, Instant::now())
+    }
+
+    fn enter_at(self: &Arc<Self>, caller: Caller, now: Instant) -> Option<GatePass> {
         let mut state = self.state();
-        let own = state.by_caller.get(&caller).copied().unwrap_or(0);
-        let callers = state.by_caller.len() + usize::from(own == 0);
-        let is_below_share = own < (state.places / callers).max(1) && state.taken < 2 * state.places;
-        if state.taken >= state.places && !is_below_share {
+        state.tidy(now);
+        let asked = state.callers.entry(caller).or_insert(Asked { held: 0, last: now });
+        asked.last = now;
+        let held = asked.held;
+        let share = (state.places / state.callers.len().max(1)).max(1);
+        let leaves_one = state.taken + 1 < state.places;
+        if state.taken >= state.places || (held >= share && !leaves_one) {
             return None;
         }
         state.taken += 1;
-        state.by_caller.insert(caller, own + 1);
+        if let Some(asked) = state.callers.get_mut(&caller) {
+            asked.held += 1;
+        }
         Some(GatePass { gate: Arc::clone(self), caller })
     }
 
@@ -67,15 +88,22 @@ impl Gate {
     }
 }
 
+impl State {
+    /// Forgets who asked long ago. Not each time: it looks at all of them.
+    fn tidy(&mut self, now: Instant) {
+        if now.duration_since(self.tidied) >= RECENT / 4 {
+            self.callers.retain(|_, asked| asked.held > 0 || now.duration_since(asked.last) < RECENT);
+            self.tidied = now;
+        }
+    }
+}
+
 impl Drop for GatePass {
     fn drop(&mut self) {
         let mut state = self.gate.state();
         state.taken -= 1;
-        if let Some(own) = state.by_caller.get_mut(&self.caller) {
-            *own -= 1;
-            if *own == 0 {
-                state.by_caller.remove(&self.caller);
-            }
+        if let Some(asked) = state.callers.get_mut(&self.caller) {
+            asked.held -= 1;
         }
     }
 }
@@ -95,19 +123,37 @@ mod tests {
         assert_eq!((passes.len(), gate.taken_of()), (4, (4, 4)));
         drop(passes);
         assert_eq!(gate.taken_of(), (0, 4));
-        assert!(gate.state().by_caller.is_empty());
     }
 
     #[test]
-    fn caller_who_comes_late_gets_its_share_and_the_greedy_one_no_more() {
-        let gate = Gate::new(6);
-        let greedy: Vec<_> = (0..6).map_while(|_| gate.enter(caller(1))).collect();
-        let late: Vec<_> = (0..6).map_while(|_| gate.enter(caller(2))).collect();
-        assert_eq!((greedy.len(), late.len()), (6, 3));
-        assert!(gate.enter(caller(1)).is_none());
-        // However many come, there is an end.
-        let many: Vec<_> = (3..100).filter_map(|port| gate.enter(caller(port))).collect();
-        assert_eq!((many.len(), gate.taken_of().0), (3, 12));
+    fn caller_who_was_refused_gets_in_before_the_greedy_one() {
+        let gate = Gate::new(4);
+        let (now, later) = (Instant::now(), Instant::now() + 2 * RECENT);
+        let mut greedy: Vec<_> = (0..4).map_while(|_| gate.enter_at(caller(1), now)).collect();
+        assert!(gate.enter_at(caller(2), now).is_none());
+        // Each place that the greedy one gives back is the other's, up to its share.
+        let mut others = Vec::new();
+        for _ in 0..2 {
+            greedy.pop();
+            assert!(gate.enter_at(caller(1), now).is_none());
+            others.push(gate.enter_at(caller(2), now).expect("the place"));
+        }
+        greedy.pop();
+        assert!(gate.enter_at(caller(2), now).is_none(), "it has its share");
+        greedy.push(gate.enter_at(caller(1), now).expect("below its share again"));
+        // Once the other has not asked for a while, all is as before.
+        drop(others);
+        let more: Vec<_> = (0..9).map_while(|_| gate.enter_at(caller(1), later)).collect();
+        assert_eq!((greedy.len(), more.len()), (2, 2));
+        drop((greedy, more));
+        assert_eq!((gate.taken_of().0, gate.state().callers.len()), (0, 1));
+    }
+
+    #[test]
+    fn more_callers_than_places_get_one_each() {
+        let gate = Gate::new(3);
+        let passes: Vec<_> = (1..9).filter_map(|port| gate.enter(caller(port))).collect();
+        assert_eq!(passes.len(), 3);
     }
 
     #[test]

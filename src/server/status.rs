@@ -28,7 +28,13 @@ pub(super) fn status(error: Error) -> Status {
     if let Some(delay) = retry_after(&error) {
         details.set_retry_info(Some(delay));
     }
-    Status::with_error_details(code, error.to_string(), details)
+    let mut status = Status::with_error_details(code, error.to_string(), details);
+    if let Some(delay) = retry_after(&error) {
+        // What gRPC's own clients wait where their service configuration has a retry policy (gRFC A6).
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        status.metadata_mut().insert("grpc-retry-pushback-ms", delay_ms.into());
+    }
+    status
 }
 
 /// Tells the log the cause of what is our own fault.
@@ -178,5 +184,7 @@ mod tests {
         let full = status(Error::Overloaded { retry_after: Duration::from_millis(70) });
         let delay = full.get_details_retry_info().and_then(|info| info.retry_delay);
         assert_eq!(delay, Some(Duration::from_millis(70)));
+        let pushback = full.metadata().get("grpc-retry-pushback-ms").and_then(|delay| delay.to_str().ok());
+        assert_eq!(pushback, Some("70"));
     }
 }

@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
+        Ok(Answer::Interrupted) => ExitCode::from(130),
         Err(error) => {
             // `{:#}`: the error and its causes in one line.
             let _ = writeln!(std::io::stderr(), "facematch: {error:#}");

@@ -1,345 +1,266 @@
-//! `enroll`: a folder of people. One call a photo, several at a time; never more photos in memory than calls.
+//! `enroll`: a collection of people, over one BulkEnroll stream.
+//!
+//! A thread finds photos (`folder`, `manifest`, `archive`) and reads each once there is room for it (`source`); `stream`
+//! sends them until each has its result; `ledger` counts, reports and shows what became of them. So what is in memory is the
+//! photos on their way, however many there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod archive;
+mod bounded;
+mod folder;
+mod ledger;
+mod manifest;
+mod metadata;
+mod report;
+mod source;
+mod stream;
+mod summary;
+
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
-use indicatif::ProgressBar;
-use sha2::{Digest, Sha256};
+use clap::ValueEnum;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tonic::Code;
-use tonic::transport::Channel;
 
+use self::bounded::Input;
+use self::ledger::{Ledger, Progress};
+use self::manifest::{Columns, Manifest};
+use self::report::Report;
+use self::source::Taker;
+use self::stream::{End, Ends, Transfer};
 use super::Answer;
-use super::arguments::{Detection, Face, count, finding_text};
-use super::local::read_photo;
-use super::output::{Output, complain};
+use super::arguments::{Detection, Face};
+use super::output::Output;
 use super::remote::{self, REPLY_BYTES_MAX};
 use crate::config::Config;
 use crate::contract as proto;
 use crate::contract::enrollment_service_client::EnrollmentServiceClient;
 
-/// Enrol a folder of people: each folder in it is an identity, each photo in that a template
+/// Enrol a collection of people: a folder, a manifest (CSV, JSON lines) or a TAR, from a file or stdin
 ///
-/// Photos are enrolled under their file names, so that the same command again enrols only what is new. Exit code 0: every
-/// photo gave a template; 1: some did not, and are named; 2: error. What the gallery's policies warn of is told, and is no
-/// failure. With --json: one object with the counts, a list of photos without a template with the reason of each, and the
-/// warnings.
+/// The same command again enrols only what is new: a photo is known by its key, which is its file name in a folder or a
+/// TAR, and in a manifest what the column `key` says, else the path as it is written there. Where the server stops, is
+/// overloaded or out of reach, what has no result yet is sent again. Ctrl-C waits for the photos on their way.
+///
+/// Exit code 0: every photo has a template; 1: some have not; 2: error; 130: stopped by Ctrl-C. What the gallery's policies
+/// warn of is told, and is no failure. With --json: one object with the counts, the first thousand photos without a template
+/// and the first thousand warnings; --report has all of them.
 #[derive(clap::Args)]
+#[command(after_long_help = AFTER_HELP)]
 pub(super) struct Arguments {
-    /// The folder of people: DIR/NAME/PHOTO
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    /// A folder DIR/NAME/PHOTO; a manifest, .csv or .jsonl; a TAR with NAME/PHOTO in it, .tar, .tar.gz or .tgz; "-": stdin, a
+    /// TAR unless --format says otherwise
+    #[arg(value_name = "SOURCE")]
+    source: PathBuf,
     /// The gallery to enrol into
     #[arg(long, short, value_name = "ID")]
     gallery: String,
-    /// Photos on their way at a time
-    #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    /// What the source is [default: by its name]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    #[command(flatten)]
+    manifest: Manifest,
+    /// Write a row for each photo without a template, with the reason and what was measured, and for each warning: .csv or
+    /// .jsonl. They are then not told one by one on stderr
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// What to do about a photo of a person who is enrolled without it
+    #[arg(long, value_enum, default_value_t = IfExists::Add)]
+    if_exists: IfExists,
+    /// Photos on their way at a time; of large ones fewer, up to 256 MiB
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
     in_flight: u16,
+    /// How long to go on trying where the server is out of reach or overloaded, from the last result on
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    patience: u32,
     #[command(flatten)]
     face: Face,
     #[command(flatten)]
     detection: Detection,
 }
 
-/// File names that are photos, also those that are refused: then with a reason.
-const PHOTO_EXTENSIONS: [&str; 12] =
-    ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "heic", "heif"];
+const AFTER_HELP: &str = "\
+Examples:
+  facematch enroll -g staff people/                        people/NAME/PHOTO
+  facematch enroll -g staff staff.csv --report refused.csv columns path,identity and, where there are such, key,
+                                                           display_name, metadata.site, metadata.age:number
+  facematch enroll -g staff hr.csv --columns path=file,identity=staff_no --metadata site,since:time --photos photos/
+  facematch enroll -g staff staff.jsonl                    {\"path\": \"a/1.jpg\", \"identity\": \"a\", \"metadata\": {\"age\": 30}}
+  tar c -C people . | facematch enroll -g staff -";
 
-/// Reasons that are one photo's, besides those of unusable photos: the next may do better.
-const PHOTO_FAULTS: [&str; 8] = [
-    "NO_FACE",
-    "SEVERAL_FACES",
-    "QUALITY_TOO_LOW",
-    "DUPLICATE_IDENTITY",
-    "UNLIKE_IDENTITY",
-    "TOO_MANY_TEMPLATES",
-    "INTERNAL",
-    "RECORD_DAMAGED",
-];
-
-/// As long as an id may be.
-const TEMPLATE_ID_BYTES_MAX: usize = 128;
-
-/// Tries of one photo while the server is overloaded: minutes, even at the shortest delay.
-const TRIES_MAX: usize = 1_000;
-
-/// A photo and whose it is.
-struct Photo {
-    identity: String,
-    template_id: String,
-    path: PathBuf,
+/// What a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// DIR/NAME/PHOTO
+    Folder,
+    /// A line a photo, under a header
+    Csv,
+    /// A JSON object a photo
+    Jsonl,
+    /// NAME/PHOTO, compressed by gzip or not
+    Tar,
 }
 
-/// What became of a photo.
-enum Outcome {
-    Enrolled { warnings: Vec<String> },
-    AlreadyEnrolled,
-    Failed { reason: String, message: String },
-}
-
-/// What became of all photos.
-#[derive(Default)]
-struct Summary {
-    photos: usize,
-    enrolled: usize,
-    already_enrolled: usize,
-    identities: BTreeSet<String>,
-    identities_with_template: BTreeSet<String>,
-    failures: Vec<serde_json::Value>,
-    warnings: Vec<serde_json::Value>,
-    reasons: BTreeMap<String, usize>,
+/// What is done about an identity that exists.
+#[derive(Clone, Copy, ValueEnum)]
+enum IfExists {
+    /// Add a template
+    Add,
+    /// Refuse it, so that each person has the first photo only
+    Refuse,
 }
 
 pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
-    let photos = find_photos(&arguments.folder)?;
+    let source = Source::open(&arguments)?;
+    let report = arguments.report.as_deref().map(Report::create).transpose()?;
     let channel = remote::connect(config).await?;
     let client = EnrollmentServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
-    let bar = output.progress(photos.len(), "photos");
-    let mut summary = Summary::default();
-    let mut waiting = photos.into_iter();
-    let mut calls: JoinSet<anyhow::Result<(Photo, Outcome)>> = JoinSet::new();
-    loop {
-        while calls.len() < usize::from(arguments.in_flight)
-            && let Some(photo) = waiting.next()
-        {
-            let request = arguments.request(&photo);
-            calls.spawn(enroll(client.clone(), photo, request));
-        }
-        let Some(done) = calls.join_next().await else { break };
-        let (photo, outcome) = done??;
-        summary.note(photo, outcome, &bar);
+    let (taker, events) = Taker::new(usize::from(arguments.in_flight));
+    let (interrupts, mut tasks) = interrupts();
+    let ledger = Ledger::new(report, source.progress(output, &mut tasks));
+    let reading = tokio::task::spawn_blocking(move || source.read(taker));
+    let patience = Duration::from_secs(arguments.patience.into());
+    let mut transfer = Transfer::new(Ends { client, events, interrupts }, arguments.options(), patience, ledger);
+    let mut end = transfer.run().await;
+    if let Ok(End::Finished) = end
+        && let Err(panicked) = reading.await
+    {
+        end = Err(anyhow::Error::new(panicked).context("the source was not read to its end"));
     }
-    bar.finish_and_clear();
-    output.value(&summary.json(), || summary.text())?;
-    Ok(Answer::yes_if(summary.failures.is_empty()))
+    transfer.ledger.finish();
+    let summary = &transfer.ledger.summary;
+    let name = match &end {
+        Ok(End::Finished) => "finished",
+        Ok(End::Interrupted) => "interrupted",
+        Err(_) => "error",
+    };
+    if summary.photos() > 0 {
+        output.value(&summary.json(name), || summary.text())?;
+    }
+    match end? {
+        End::Finished if summary.photos() == 0 => anyhow::bail!("no photos in {}", arguments.expected()),
+        End::Finished => Ok(Answer::yes_if(summary.failed() == 0)),
+        End::Interrupted => Ok(Answer::Interrupted),
+    }
 }
 
 impl Arguments {
-    /// Everything but the photo's bytes, which are read when its call begins.
-    fn request(&self, photo: &Photo) -> proto::EnrollRequest {
-        proto::EnrollRequest {
+    fn options(&self) -> proto::BulkEnrollOptions {
+        let if_exists = match self.if_exists {
+            IfExists::Add => proto::IfExists::Add,
+            IfExists::Refuse => proto::IfExists::Refuse,
+        };
+        proto::BulkEnrollOptions {
             gallery_id: self.gallery.clone(),
-            identity_id: photo.identity.clone(),
-            if_exists: proto::IfExists::Add.into(),
+            if_exists: if_exists.into(),
             face_selection: self.face.reply(),
             detection: Some(self.detection.options()),
-            ..Default::default()
+        }
+    }
+
+    /// The source's path, unless it is stdin.
+    fn path(&self) -> Option<&Path> {
+        Some(self.source.as_path()).filter(|path| *path != Path::new("-"))
+    }
+
+    fn format(&self) -> anyhow::Result<Format> {
+        let Some(path) = self.path() else { return Ok(self.format.unwrap_or(Format::Tar)) };
+        if let Some(format) = self.format {
+            return Ok(format);
+        }
+        if path.is_dir() {
+            return Ok(Format::Folder);
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let known = [
+            (".csv", Format::Csv),
+            (".jsonl", Format::Jsonl),
+            (".ndjson", Format::Jsonl),
+            (".tar", Format::Tar),
+            (".tar.gz", Format::Tar),
+            (".tgz", Format::Tar),
+        ];
+        let format = known.into_iter().find(|(end, _)| name.ends_with(end)).map(|(_, format)| format);
+        // A name that is nothing is told as that.
+        std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        format.with_context(|| format!("cannot tell what {} is: state --format", path.display()))
+    }
+
+    fn expected(&self) -> String {
+        let source = self.path().map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
+        match self.format() {
+            Ok(Format::Folder) => format!("the folders of {source}: expected DIR/NAME/PHOTO"),
+            Ok(Format::Tar) => format!("{source}: expected NAME/PHOTO"),
+            _ => source,
         }
     }
 }
 
-/// Enrols one photo, waiting as the server asks where it is overloaded.
-///
-/// *Errors*: what is not the photo's fault, and so would fail the next one too.
-async fn enroll(
-    mut client: EnrollmentServiceClient<Channel>,
-    photo: Photo,
-    mut request: proto::EnrollRequest,
-) -> anyhow::Result<(Photo, Outcome)> {
-    let path = photo.path.clone();
-    let data = tokio::task::spawn_blocking(move || read_photo(&path)).await?;
-    let data = match data {
-        Ok(data) => data,
-        Err(error) => {
-            let outcome = Outcome::Failed { reason: "UNREADABLE".to_owned(), message: format!("{error:#}") };
-            return Ok((photo, outcome));
-        }
-    };
-    let source = Some(proto::sample::Source::Photo(proto::Photo { data }));
-    request.samples = vec![proto::Sample { source, template_id: photo.template_id.clone() }];
-    for _ in 0..TRIES_MAX {
-        let status = match client.enroll(request.clone()).await {
-            Ok(reply) => {
-                let results = reply.into_inner().results;
-                let already = results.iter().any(|result| result.already_enrolled);
-                let warnings = results.iter().flat_map(|result| &result.warnings).map(finding_text).collect();
-                return Ok((photo, if already { Outcome::AlreadyEnrolled } else { Outcome::Enrolled { warnings } }));
-            }
-            Err(status) => status,
-        };
-        if let Some(delay) = remote::retry_delay(&status) {
-            tokio::time::sleep(delay).await;
-            continue;
-        }
-        let reason = remote::reason(&status).unwrap_or_else(|| format!("{:?}", status.code()));
-        let is_photos_fault = reason.starts_with("PHOTO_")
-            || PHOTO_FAULTS.contains(&reason.as_str())
-            || status.code() == Code::OutOfRange; // larger than a message may be
-        if !is_photos_fault {
-            return Err(remote::failed(status).context(format!("stopped at {}", photo.path.display())));
-        }
-        let outcome = Outcome::Failed { reason, message: status.message().to_owned() };
-        return Ok((photo, outcome));
-    }
-    anyhow::bail!("the server stayed overloaded; run this again to enrol the rest")
+/// An opened source.
+enum Source {
+    Folder(PathBuf),
+    Csv(Input, Columns),
+    Jsonl(Input, Columns),
+    Tar(Input),
 }
 
-impl Summary {
-    fn note(&mut self, photo: Photo, outcome: Outcome, bar: &ProgressBar) {
-        self.photos += 1;
-        self.identities.insert(photo.identity.clone());
-        match outcome {
-            Outcome::Failed { reason, message } => {
-                complain(bar, &format!("{}: {message} ({reason})", photo.path.display()));
-                *self.reasons.entry(reason.clone()).or_default() += 1;
-                self.failures.push(
-                    serde_json::json!({ "photo": photo.path.to_string_lossy(), "reason": reason, "message": message }),
-                );
-                bar.set_message(count(self.failures.len(), "failure", "failures"));
-            }
-            Outcome::Enrolled { warnings } => {
-                self.enrolled += 1;
-                for warning in warnings {
-                    complain(bar, &format!("{}: enrolled, but {warning}", photo.path.display()));
-                    let photo = photo.path.to_string_lossy();
-                    self.warnings.push(serde_json::json!({ "photo": photo, "message": warning }));
-                }
-                self.identities_with_template.insert(photo.identity);
-            }
-            Outcome::AlreadyEnrolled => {
-                self.already_enrolled += 1;
-                self.identities_with_template.insert(photo.identity);
-            }
-        }
-        bar.inc(1);
-    }
-
-    fn without_template(&self) -> Vec<&String> {
-        self.identities.difference(&self.identities_with_template).collect()
-    }
-
-    fn json(&self) -> serde_json::Value {
-        serde_json::json!({
-            "photos": self.photos,
-            "identities": self.identities.len(),
-            "enrolled": self.enrolled,
-            "already_enrolled": self.already_enrolled,
-            "failed": self.failures.len(),
-            "failed_by_reason": self.reasons,
-            "identities_without_template": self.without_template(),
-            "failures": self.failures,
-            "warnings": self.warnings,
+impl Source {
+    fn open(arguments: &Arguments) -> anyhow::Result<Self> {
+        let (path, format) = (arguments.path(), arguments.format()?);
+        let is_manifest = matches!(format, Format::Csv | Format::Jsonl);
+        let has_columns = arguments.manifest.is_stated();
+        anyhow::ensure!(is_manifest || !has_columns, "--photos, --columns and --metadata are for manifests");
+        let columns = || arguments.manifest.columns(path);
+        Ok(match format {
+            Format::Folder => Self::Folder(path.context("stdin is no folder")?.to_path_buf()),
+            Format::Csv => Self::Csv(Input::open(path)?, columns()?),
+            Format::Jsonl => Self::Jsonl(Input::open(path)?, columns()?),
+            Format::Tar => Self::Tar(Input::open(path)?),
         })
     }
 
-    fn text(&self) -> String {
-        let people = count(self.identities.len(), "person", "people");
-        let photos = count(self.photos, "photo", "photos");
-        let no_face = self.reasons.get("NO_FACE").copied().unwrap_or(0);
-        let mut text = format!("{photos} of {people}: {} enrolled", self.enrolled);
-        if self.already_enrolled > 0 {
-            text.push_str(&format!(", {} already enrolled", self.already_enrolled));
+    /// Starts a progress bar; what counts the photos of a folder beside the work is among `tasks`.
+    fn progress(&self, output: &Output, tasks: &mut JoinSet<()>) -> Progress {
+        match self {
+            Self::Folder(folder) => {
+                let progress = Progress::start(output, None, None);
+                let (folder, set_total) = (folder.clone(), progress.total());
+                tasks.spawn_blocking(move || set_total(folder::count_photos(&folder)));
+                progress
+            }
+            Self::Csv(input, _) | Self::Jsonl(input, _) | Self::Tar(input) => {
+                Progress::start(output, input.bytes, Some(input.read.clone()))
+            }
         }
-        text.push_str(&format!(", {no_face} without a face, {} failed otherwise", self.failures.len() - no_face));
-        if !self.warnings.is_empty() {
-            text.push_str(&format!(", {}", count(self.warnings.len(), "warning", "warnings")));
+    }
+
+    fn read(self, mut taker: Taker) {
+        if !matches!(self, Self::Folder(_)) {
+            taker.refuse_repeated_keys();
         }
-        text.push('\n');
-        for (reason, number) in &self.reasons {
-            text.push_str(&format!("  {number} {reason}\n"));
+        let read = match self {
+            Self::Folder(folder) => folder::read(&folder, &mut taker),
+            Self::Csv(input, columns) => manifest::read_csv(input, &columns, &mut taker),
+            Self::Jsonl(input, columns) => manifest::read_jsonl(input, &columns, &mut taker),
+            Self::Tar(input) => archive::read(input, &mut taker),
+        };
+        if let Err(error) = read {
+            taker.failed(error.context("the source cannot be read on"));
         }
-        let without = self.without_template();
-        if !without.is_empty() {
-            let names: Vec<&str> = without.iter().map(|name| name.as_str()).collect();
-            text.push_str(&format!("not enrolled at all: {}\n", names.join(", ")));
-        }
-        text
     }
 }
 
-/// Lists the photos of a folder of people, by name.
-fn find_photos(folder: &Path) -> anyhow::Result<Vec<Photo>> {
-    let mut photos = Vec::new();
-    let mut astray = 0;
-    for person in entries(folder)? {
-        if !person.is_dir() {
-            astray += usize::from(is_photo(&person));
-            continue;
+/// Counts how often somebody asked to stop, for as long as the tasks are kept.
+fn interrupts() -> (watch::Receiver<u32>, JoinSet<()>) {
+    let (sender, receiver) = watch::channel(0);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            sender.send_modify(|count| *count += 1);
         }
-        // One folder that cannot be used is told and passed over: the others are not its fault.
-        match photos_of(&person) {
-            Ok(found) => photos.extend(found),
-            Err(error) => eprintln!("facematch: passed over: {error:#}"),
-        }
-    }
-    if astray > 0 {
-        let (astray, folder) = (count(astray, "photo", "photos"), folder.display());
-        eprintln!("facematch: passed over: {astray} in {folder} itself; the photos of a person go into a folder");
-    }
-    anyhow::ensure!(!photos.is_empty(), "no photos in the folders of {}: expected DIR/NAME/PHOTO", folder.display());
-    Ok(photos)
-}
-
-fn photos_of(person: &Path) -> anyhow::Result<Vec<Photo>> {
-    let identity = name(person)?;
-    let mut photos = Vec::new();
-    let mut others = 0;
-    for path in entries(person)? {
-        if !(is_photo(&path) && path.is_file()) {
-            others += 1;
-            continue;
-        }
-        photos.push(Photo { identity: identity.clone(), template_id: template_id(&name(&path)?), path });
-    }
-    if others > 0 {
-        let others = count(others, "other thing", "other things");
-        eprintln!("facematch: passed over: {others} in {}", person.display());
-    }
-    Ok(photos)
-}
-
-/// A photo's file name, so that enrolling it again is noticed; of a name too long for an id its beginning and a hash.
-fn template_id(file_name: &str) -> String {
-    if file_name.len() <= TEMPLATE_ID_BYTES_MAX {
-        return file_name.to_owned();
-    }
-    let hash: String = Sha256::digest(file_name).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let kept = file_name.floor_char_boundary(TEMPLATE_ID_BYTES_MAX - hash.len() - 1);
-    format!("{}~{hash}", file_name.get(..kept).unwrap_or_default())
-}
-
-fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let unreadable = || format!("cannot read the folder {}", folder.display());
-    let entries = std::fs::read_dir(folder).with_context(unreadable)?;
-    let mut paths =
-        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().with_context(unreadable)?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn name(path: &Path) -> anyhow::Result<String> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.map(str::to_owned).with_context(|| format!("{} is not a UTF-8 name", path.display()))
-}
-
-fn is_photo(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
-    extension.is_some_and(|extension| PHOTO_EXTENSIONS.iter().any(|known| extension == *known))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn template_id_of_a_long_name_is_short_and_its_own() {
-        let long = |end: &str| template_id(&format!("{}{end}", "é".repeat(120)));
-        assert!(long("a.jpg").len() <= 128 && long("a.jpg") != long("b.jpg") && long("a.jpg") == long("a.jpg"));
-        assert_eq!(template_id("a.jpg"), "a.jpg");
-    }
-
-    #[test]
-    fn photos_are_found_a_folder_an_identity() {
-        let folder = tempfile::tempdir().expect("a folder");
-        for file in ["zoe/b.JPG", "zoe/a.png", "ann/1.webp", "ann/notes.txt", "stray.jpg"] {
-            let path = folder.path().join(file);
-            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
-            std::fs::write(path, b"x").expect("a file");
-        }
-        let found = find_photos(folder.path()).expect("photos");
-        let found: Vec<_> = found.iter().map(|photo| (photo.identity.as_str(), photo.template_id.as_str())).collect();
-        assert_eq!(found, [("ann", "1.webp"), ("zoe", "a.png"), ("zoe", "b.JPG")]);
-        assert!(find_photos(&folder.path().join("ann")).is_err());
-    }
+        // Without signals nobody asks; the sender stays, for a closed channel would say so without end.
+        std::future::pending::<()>().await;
+    });
+    (receiver, tasks)
 }

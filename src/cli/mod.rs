@@ -32,6 +32,8 @@ pub enum Answer {
     Yes,
     /// No match; or some photos gave no face. Exit code 1.
     No,
+    /// Stopped by Ctrl-C, in good order. Exit code 130, as shells have it.
+    Interrupted,
 }
 
 impl Answer {
@@ -41,13 +43,14 @@ impl Answer {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 match, or done · 1 no match; detect, enroll: a photo without a face; load: calls failed · 2 error
+Exit codes: 0 match, or done · 1 no match; detect, enroll: a photo without a face; load: calls failed · 2 error ·
+130 enroll: stopped by Ctrl-C
 
 Start here:
   facematch verify a.jpg b.jpg                    is this the same person?
   facematch serve                                 start the server; then, in another terminal:
   facematch gallery create staff
-  facematch enroll --gallery staff people/        people/NAME/*.jpg: a folder an identity
+  facematch enroll --gallery staff people/        people/NAME/*.jpg: a folder an identity; or a CSV, a TAR
   facematch identify --gallery staff photo.jpg    who is this?
 
 A model pack is needed to serve, detect and verify: name its folder with --pack or FACEMATCH_PACK.";

@@ -34,19 +34,20 @@ impl Output {
 
     /// Starts a progress bar over bytes.
     pub(super) fn byte_progress(&self, count: u64) -> ProgressBar {
-        self.bar(count, "{bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left")
+        self.bar(Some(count), "{bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left")
     }
 
     /// Starts a progress bar over things of a kind, on stderr; invisible where that is no terminal, or the answer is
     /// JSON.
     pub(super) fn progress(&self, count: usize, things: &str) -> ProgressBar {
         let template = format!("{{bar:30}} {{human_pos}}/{{human_len}} {things}  {{per_sec}}  {{eta}} left  {{msg}}");
-        self.bar(count as u64, &template)
+        self.bar(Some(count as u64), &template)
     }
 
-    fn bar(&self, count: u64, template: &str) -> ProgressBar {
+    /// Starts a progress bar that looks as `template` says; without a count it has no end.
+    pub(super) fn bar(&self, count: Option<u64>, template: &str) -> ProgressBar {
         let target = if self.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(Some(count), target);
+        let bar = ProgressBar::with_draw_target(count, target);
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

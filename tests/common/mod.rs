@@ -1,6 +1,8 @@
 //! What the tests share: real models and photos, where they are, and what to do where they are not.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part")]
 
+pub mod program;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -248,6 +250,7 @@ impl Running {
 /// dropped: what it sends goes on.)
 pub struct Proxy {
     pub address: std::net::SocketAddr,
+    server: Arc<std::sync::Mutex<std::net::SocketAddr>>,
     connections: Arc<std::sync::Mutex<tokio::task::JoinSet<()>>>,
     accepting: tokio::task::JoinHandle<()>,
 }
@@ -258,16 +261,25 @@ impl Proxy {
         let address = listener.local_addr().expect("an address");
         let connections = Arc::new(std::sync::Mutex::new(tokio::task::JoinSet::new()));
         let accepted = Arc::clone(&connections);
+        let server = Arc::new(std::sync::Mutex::new(server));
+        let leads_to = Arc::clone(&server);
         let accepting = tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
+                let server = *leads_to.lock().expect("the lock");
                 accepted.lock().expect("the lock").spawn(async move {
-                    let mut server = tokio::net::TcpStream::connect(server).await.expect("connect");
+                    // Where there is none, the client sees its connection end.
+                    let Ok(mut server) = tokio::net::TcpStream::connect(server).await else { return };
                     // A cut is no fault of either side.
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 });
             }
         });
-        Self { address, connections, accepting }
+        Self { address, server, connections, accepting }
+    }
+
+    /// Leads new connections to another server.
+    pub fn lead_to(&self, server: std::net::SocketAddr) {
+        *self.server.lock().expect("the lock") = server;
     }
 
     /// Cuts all connections; new ones are taken.

@@ -1,8 +1,9 @@
-"""Drives a server as a Python service would: enrol, verify, identify, delete, errors.
+"""Drives a server as a Python service would: enrol one and many, verify, identify, delete, errors.
 
 Usage: client.py HOST:PORT PROTO_FOLDER SHARED_FOLDER
 """
 
+import collections
 import pathlib
 import sys
 import tempfile
@@ -129,6 +130,44 @@ with grpc.insecure_channel(address) as channel:
         ("Ai_Sugiyama", "Ai Sugiyama"),
         ("Al_Sharpton", "Al"),
     ], listed
+
+    # Many at a time: a stream of items, and a result for each. What has no result is sent again; nothing is enrolled twice.
+    items = [
+        enrollment.BulkEnrollItem(
+            idempotency_key=f"{person}/{number}",
+            identity_id=person,
+            metadata={"year": types.MetadataValue(number_value=2026)},
+            photo=photo(person, number),
+        )
+        for person in ["Abdullah_Gul", "Alejandro_Toledo"]
+        for number in (1, 2, 3)
+    ]
+    items.append(enrollment.BulkEnrollItem(idempotency_key="nobody", photo=hard("black.jpg")))
+
+    def requests():
+        """Read by grpc's own thread, as the server has room, while results are read below."""
+        yield enrollment.BulkEnrollRequest(options=enrollment.BulkEnrollOptions(gallery_id="staff"))
+        for item in items:
+            yield enrollment.BulkEnrollRequest(item=item)
+
+    for expected in ("BULK_ENROLL_OUTCOME_ENROLLED", "BULK_ENROLL_OUTCOME_ALREADY_ENROLLED"):
+        waiting = {item.idempotency_key for item in items}
+        outcomes = collections.Counter()
+        summary = None
+        for reply in people.BulkEnroll(requests(), timeout=60):
+            if reply.WhichOneof("message") == "summary":
+                summary = reply.summary
+                continue
+            waiting.remove(reply.result.idempotency_key)
+            outcomes[enrollment.BulkEnrollOutcome.Name(reply.result.outcome)] += 1
+        assert not waiting and outcomes == {expected: 6, "BULK_ENROLL_OUTCOME_REFUSED": 1}, (waiting, outcomes)
+        assert summary.item_count == 7 and dict(summary.reason_counts) == {"NO_FACE": 1}, summary
+    absent = enrollment.BulkEnrollRequest(options=enrollment.BulkEnrollOptions(gallery_id="absent"))
+    bulk = lambda first, timeout: list(people.BulkEnroll(iter([first]), timeout=timeout))  # noqa: E731
+    refused(bulk, absent, grpc.StatusCode.NOT_FOUND, "GALLERY_NOT_FOUND")
+    for person in ["Abdullah_Gul", "Alejandro_Toledo"]:
+        people.DeleteIdentity(enrollment.DeleteIdentityRequest(gallery_id="staff", identity_id=person), timeout=30)
+    print(f"enrolled {summary.item_count} in a stream, twice sent: {dict(outcomes)}")
 
     # Deleted: in force at once.
     people.DeleteIdentity(

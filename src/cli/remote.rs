@@ -42,3 +42,8 @@ pub(super) fn failed(status: Status) -> anyhow::Error {
 pub(super) fn reason(status: &Status) -> Option<String> {
     status.get_details_error_info().map(|info| info.reason)
 }
+
+/// Returns how long to wait before asking again, where the server says so.
+pub(super) fn retry_delay(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info().and_then(|info| info.retry_delay)
+}

@@ -29,7 +29,7 @@ impl Input {
                 let file = std::fs::File::open(path).with_context(cannot_read)?;
                 let about = file.metadata().with_context(cannot_read)?;
                 anyhow::ensure!(!about.is_dir(), "{} is a folder", path.display());
-                (Box::new(file), about.is_file().then(|| about.len()))
+                (Box::new(file), about.is_file().then_some(about.len()))
             }
         };
         let counted = Counted { reader, read: Arc::clone(&read) };

@@ -59,6 +59,10 @@ struct BadLine {
     message: String,
 }
 
+fn bad(row: Row, message: String) -> Box<BadLine> {
+    Box::new(BadLine { row, message })
+}
+
 impl Manifest {
     /// Tells whether anything is stated that only a manifest has.
     pub(super) fn is_stated(&self) -> bool {
@@ -93,12 +97,12 @@ impl Manifest {
 }
 
 impl Columns {
-    fn give(&self, line: u64, row: Result<Row, BadLine>, taker: &mut Taker) -> anyhow::Result<()> {
+    fn give(&self, number: u64, row: Result<Row, Box<BadLine>>, taker: &mut Taker) -> anyhow::Result<()> {
         let checked = row.and_then(|row| match () {
-            () if row.path.is_empty() => Err(BadLine { row, message: format!("{} is empty", self.path) }),
-            () if row.identity.is_empty() => Err(BadLine { row, message: format!("{} is empty", self.identity) }),
+            () if row.path.is_empty() => Err(bad(row, format!("{} is empty", self.path))),
+            () if row.identity.is_empty() => Err(bad(row, format!("{} is empty", self.identity))),
             () if row.metadata.len() > ENTRIES_MAX => {
-                Err(BadLine { row, message: format!("more metadata than the {ENTRIES_MAX} that a person may have") })
+                Err(bad(row, format!("more metadata than the {ENTRIES_MAX} that a person may have")))
             }
             () => Ok(row),
         });
@@ -106,11 +110,12 @@ impl Columns {
             Ok(Row { path, identity, key, display_name, metadata }) => {
                 let key = if key.is_empty() { id(&path) } else { key };
                 let bytes = Bytes::File(self.folder.join(&path));
-                let place = Place { photo: path, line: Some(line) };
+                let place = Place { photo: path, line: Some(number) };
                 taker.photo(Found { place, identity, key, display_name, metadata, bytes })
             }
-            Err(BadLine { row: Row { path, identity, key, .. }, message }) => {
-                let place = Place { photo: path, line: Some(line) };
+            Err(line) => {
+                let BadLine { row: Row { path, identity, key, .. }, message } = *line;
+                let place = Place { photo: path, line: Some(number) };
                 taker.unusable(Unusable { place, identity, key, reason: "BAD_LINE", message })
             }
         }
@@ -193,7 +198,7 @@ impl Header {
         })
     }
 
-    fn row(&self, record: &csv::ByteRecord) -> Result<Row, BadLine> {
+    fn row(&self, record: &csv::ByteRecord) -> Result<Row, Box<BadLine>> {
         let field = |place: usize| {
             let field = record.get(place).unwrap_or_default();
             String::from_utf8_lossy(field.strip_suffix(b"\r").unwrap_or(field)).into_owned()
@@ -207,11 +212,11 @@ impl Header {
             metadata: Metadata::new(),
         };
         if record.iter().any(|field| std::str::from_utf8(field).is_err()) {
-            return Err(BadLine { row, message: "it is not UTF-8".to_owned() });
+            return Err(bad(row, "it is not UTF-8".to_owned()));
         }
         if record.len() != self.fields {
             let message = format!("{} fields where the header has {}", record.len(), self.fields);
-            return Err(BadLine { row, message });
+            return Err(bad(row, message));
         }
         for (place, named) in &self.metadata {
             let text = field(*place);
@@ -220,7 +225,7 @@ impl Header {
             }
             match named.of_text(&text) {
                 Ok(value) => _ = row.metadata.insert(named.name.clone(), value),
-                Err(error) => return Err(BadLine { row, message: error.to_string() }),
+                Err(error) => return Err(bad(row, error.to_string())),
             }
         }
         Ok(row)
@@ -248,7 +253,7 @@ pub(super) fn read_jsonl(mut input: Input, columns: &Columns, taker: &mut Taker)
             columns.row(text)
         } else {
             input.reader.skip_until(b'\n').with_context(|| format!("line {line}"))?;
-            Err(BadLine { row: Row::default(), message: format!("longer than {LINE_BYTES_MAX} bytes") })
+            Err(bad(Row::default(), format!("longer than {LINE_BYTES_MAX} bytes")))
         };
         columns.give(line, row, taker)?;
     }
@@ -256,10 +261,9 @@ pub(super) fn read_jsonl(mut input: Input, columns: &Columns, taker: &mut Taker)
 }
 
 impl Columns {
-    fn row(&self, line: &[u8]) -> Result<Row, BadLine> {
-        let bad = |message: String| BadLine { row: Row::default(), message };
+    fn row(&self, line: &[u8]) -> Result<Row, Box<BadLine>> {
         let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(line).map_err(|error| bad(format!("not a JSON object: {error}")))?;
+            serde_json::from_slice(line).map_err(|error| bad(Row::default(), format!("not a JSON object: {error}")))?;
         let mut row = Row::default();
         let text = |name: &str, is_needed: bool| match object.get(name) {
             Some(serde_json::Value::String(text)) => Ok(text.clone()),
@@ -275,11 +279,11 @@ impl Columns {
             Ok::<(), String>(())
         };
         if let Err(message) = read() {
-            return Err(BadLine { row, message });
+            return Err(bad(row, message));
         }
         match self.metadata(&object) {
             Ok(metadata) => Ok(Row { metadata, ..row }),
-            Err(error) => Err(BadLine { row, message: error.to_string() }),
+            Err(error) => Err(bad(row, error.to_string())),
         }
     }
 

@@ -114,7 +114,7 @@ mod tests {
         assert!(value(serde_json::json!(3)) == Some(Value::NumberValue(3.0)));
         assert!(value(serde_json::json!(true)) == Some(Value::BoolValue(true)));
         assert!(value(serde_json::json!("3")) == Some(Value::StringValue("3".to_owned())));
-        assert!(value(serde_json::Value::Null) == None);
+        assert!(value(serde_json::Value::Null).is_none());
         assert!(Field::parse("a:text").of_json(&serde_json::json!(3)).is_ok());
     }
 }

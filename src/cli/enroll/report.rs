@@ -67,30 +67,33 @@ impl Row {
     }
 
     pub(super) fn json(&self) -> serde_json::Value {
-        let mut row = json!({
-            "photo": self.place.photo,
-            "identity_id": self.identity,
-            "key": self.key,
-            "outcome": self.outcome.name(),
-            "reason": self.reason,
-            "message": self.message,
-        });
-        if let Some(line) = self.place.line {
-            row["line"] = line.into();
-        }
-        if !self.shortfalls.is_empty() {
-            let shortfall = |short: &proto::QualityShortfall| {
-                let proto::QualityShortfall { measure, value, limit_name, limit } = short;
-                json!({ "measure": measure, "value": value, "limit_name": limit_name, "limit": limit })
-            };
-            row["shortfalls"] = self.shortfalls.iter().map(shortfall).collect();
-        }
-        if let Some(finding) = &self.finding {
+        let shortfall = |short: &proto::QualityShortfall| {
+            let proto::QualityShortfall { measure, value, limit_name, limit } = short;
+            json!({ "measure": measure, "value": value, "limit_name": limit_name, "limit": limit })
+        };
+        let finding = self.finding.as_ref().map(|finding| {
             let proto::EnrollmentFinding { identity_id, score, cosine, .. } = finding;
-            row["finding"] =
-                json!({ "kind": kind(finding), "identity_id": identity_id, "score": score, "cosine": cosine });
+            json!({ "kind": kind(finding), "identity_id": identity_id, "score": score, "cosine": cosine })
+        });
+        let shortfalls: Vec<serde_json::Value> = self.shortfalls.iter().map(shortfall).collect();
+        let mut row = serde_json::Map::new();
+        let mut put = |name: &str, value: serde_json::Value| row.insert(name.to_owned(), value);
+        put("photo", self.place.photo.as_str().into());
+        put("identity_id", self.identity.as_str().into());
+        put("key", self.key.as_str().into());
+        put("outcome", self.outcome.name().into());
+        put("reason", self.reason.as_str().into());
+        put("message", self.message.as_str().into());
+        if let Some(line) = self.place.line {
+            put("line", line.into());
         }
-        row
+        if !shortfalls.is_empty() {
+            put("shortfalls", shortfalls.into());
+        }
+        if let Some(finding) = finding {
+            put("finding", finding);
+        }
+        row.into()
     }
 
     fn record(&self) -> [String; COLUMNS.len()] {

@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
 
 use super::super::remote;
 use super::ledger::Ledger;
@@ -248,7 +247,7 @@ impl Transfer {
         let [first, last] = BACKOFF;
         let backoff = first.saturating_mul(1 << trouble.tries.min(10)).min(last);
         trouble.tries += 1;
-        let stated = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap_or_default();
+        let stated = remote::retry_delay(status).unwrap_or_default();
         if trouble.tries == 1 {
             self.ledger.say(&format!("the stream broke off, trying again: {:#}", remote::failed(status.clone())));
         }

@@ -182,14 +182,19 @@ pub fn page(gauges: Gauges) -> Result<String, fmt::Error> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn page_has_what_was_counted() {
-        count_call("Test/Method", "OK", Duration::from_millis(3));
+    fn count_one_of_each() {
+        count_call("Test/Other", "OK", Duration::from_millis(3));
         count_refusal(RefusedBy::Pixels);
         count_failure_to_acquire("NO_FACE");
         count_error("NO_FACE");
         observe_flush(Duration::from_micros(700), 5);
         observe_stage(Stage::Align, Duration::from_micros(10));
+    }
+
+    #[test]
+    fn page_has_what_was_counted() {
+        count_call("Test/Method", "OK", Duration::from_millis(3));
+        count_one_of_each();
         let mut gauges = Gauges::default();
         gauges.set("facematch_gallery_identities", &[("gallery", "a \"b\"\n")], 3.0);
         let page = page(gauges).expect("a page");
@@ -197,7 +202,7 @@ mod tests {
             "facematch_calls_total{method=\"Test/Method\",code=\"OK\"} 1",
             "facematch_call_seconds_count{method=\"Test/Method\"} 1",
             "facematch_refusals_total{by=\"pixels\"} ",
-            "facematch_failures_to_acquire_total{reason=\"NO_FACE\"} 1",
+            "facematch_failures_to_acquire_total{reason=\"NO_FACE\"} ",
             "facematch_errors_total{reason=\"NO_FACE\"}",
             "facematch_store_flush_seconds_count ",
             "facematch_store_group_changes_count ",
@@ -206,6 +211,23 @@ mod tests {
             "# EOF",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn dashboard_asks_for_nothing_that_there_is_not() {
+        let dashboard = include_str!("../../deploy/grafana-dashboard.json");
+        count_one_of_each();
+        let page = page(Gauges::default()).expect("a page");
+        let words = dashboard.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let asked: std::collections::BTreeSet<&str> =
+            words.filter(|word| word.starts_with("facematch_") || word.starts_with("process_")).collect();
+        assert!(asked.len() > 20, "{asked:?}");
+        for name in asked {
+            let base = ["_total", "_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let is_there = GAUGES.iter().any(|(gauge, _)| *gauge == name)
+                || page.contains(&format!("# HELP {} ", base.unwrap_or(name)));
+            assert!(is_there, "{name}");
         }
     }
 }

@@ -153,7 +153,7 @@ async fn log_metrics_and_traces_tell_what_happened_and_nothing_of_whom() {
         "facematch_stage_seconds_count{stage=\"search\"} 1",
         "facematch_gallery_identities{gallery=\"staff\"} 1.0",
         "facematch_gallery_search_path{gallery=\"staff\",path=\"exact\"} 1.0",
-        "facematch_permits{of=\"workers\"} 3.0",
+        "facematch_permits{of=\"workers\"} 2.0",
         "facematch_permits_taken{of=\"calls\"} 0.0",
         "facematch_workers 1.0",
         "facematch_healthy 1.0",

@@ -1,4 +1,4 @@
-//! Keeps snapshots of the indexes: a thread that looks now and then whether enough has changed.
+//! Keeps snapshots of the indexes, and the memory small: a thread that looks now and then whether enough has changed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -103,6 +103,7 @@ impl Snapshots {
                 return;
             }
             drop(is_stopped);
+            self.store.shed_some();
             interval = if self.take_due() { INTERVAL } else { INTERVAL_AFTER_FAILURE };
         }
     }

@@ -21,6 +21,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ const LOG: &[u8] = b"c/";
 /// sled's page cache. The templates themselves are in the index.
 const CACHE_BYTES: u64 = 64 << 20;
 
-/// Identities whose pages are worth it.
+/// Records whose pages are worth it.
 const SHED_MIN: u64 = 10_000;
 
 /// Enough keys for a page of each 256th, and as often as a list is long: see [`Store::shed`].
@@ -79,6 +80,8 @@ pub(super) struct Store {
     watches: Mutex<Vec<Weak<Watch>>>,
     /// Galleries whose changes are logged: those that have a snapshot of their index.
     logged: Mutex<BTreeSet<u64>>,
+    /// Records read and written since sled last let go of pages.
+    uses: AtomicU64,
 }
 
 /// Keys that change while somebody copies or exports what lies under a prefix.
@@ -216,6 +219,7 @@ impl Store {
             db: RwLock::new(db),
             marked: Mutex::new(marked.clone()),
             watches: Mutex::default(),
+            uses: AtomicU64::new(0),
         };
         let sequence = store.sequence().map_err(|error| unopenable(error.into()))?;
         if let Some(marker) = marker {
@@ -267,6 +271,7 @@ impl Store {
             write.insert(log_key(number, sequence), ids);
         }
         write.insert(SEQUENCE_KEY.to_vec(), sequence.to_be_bytes().to_vec());
+        self.uses.fetch_add(write.keys.len() as u64, Ordering::Relaxed);
         self.db().apply_batch(write.batch).map_err(failure)?;
         self.note(&write.keys);
         Ok(())
@@ -300,6 +305,7 @@ impl Store {
     }
 
     pub(super) fn identity(&self, stored: &StoredGallery, id: &IdentityId) -> Result<Option<Identity>, Error> {
+        self.uses.fetch_add(1, Ordering::Relaxed);
         let key = identity_key(stored.number, id);
         let Some(bytes) = self.db().get(&key).map_err(failure)? else { return Ok(None) };
         record::unseal_identity(&key, id.clone(), &bytes, stored.gallery.dimension).map(Some)
@@ -571,6 +577,16 @@ impl Store {
             keys.iter().for_each(|key| drop(db.get(key)));
         }
         memory::give_back();
+    }
+
+    /// Has sled let go of pages where enough records were used since it last did.
+    pub(super) fn shed_some(&self) {
+        let uses = self.uses.swap(0, Ordering::Relaxed);
+        if uses < SHED_MIN {
+            self.uses.fetch_add(uses, Ordering::Relaxed);
+            return;
+        }
+        self.shed(uses);
     }
 
     /// Returns the bytes of the store's files.

@@ -1,5 +1,6 @@
 //! Pure types and maths of the domain: no input or output, no library of an adapter.
 
+pub mod calibration;
 pub mod decision;
 pub mod enrolment;
 pub mod face;

@@ -15,7 +15,7 @@ use crate::runtime::machine;
 pub enum Scope {
     /// Every command.
     All,
-    /// Commands that run models: `serve`, `detect`, `verify`.
+    /// Commands that run models: `serve`, `detect`, `verify`, `calibrate`, `predict`, `score`.
     Model,
     /// `serve`.
     Server,

@@ -28,6 +28,7 @@ use self::ledger::{Ledger, Progress};
 use self::manifest::{Columns, Manifest};
 use self::report::Report;
 use self::source::Taker;
+pub(super) use self::source::is_photo;
 use self::stream::{End, Ends, Transfer};
 use super::Answer;
 use super::arguments::{Detection, Face};

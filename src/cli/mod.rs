@@ -1,8 +1,10 @@
-//! Commands: one file each. `serve`, `detect` and `verify` run the models; the others are clients of the contract.
+//! Commands: one file each. `serve`, `detect`, `verify`, `calibrate`, `predict` and `score` run the models; the others are clients of the contract.
 
 mod arguments;
+mod calibrate;
 mod detect;
 mod draw;
+mod embeddings;
 mod enroll;
 mod gallery;
 mod gallery_file;
@@ -11,7 +13,9 @@ mod identity;
 mod load;
 mod local;
 mod output;
+mod predict;
 mod remote;
+mod scoring;
 mod serve;
 mod settings;
 mod verify;
@@ -43,17 +47,18 @@ impl Answer {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 match, or done · 1 no match; detect, enroll: a photo without a face; load: calls failed · 2 error ·
+Exit codes: 0 match, or done · 1 no match; detect, enroll, calibrate: a photo without a face; load: calls failed · 2 error ·
 130 enroll: stopped by Ctrl-C
 
 Start here:
   facematch verify a.jpg b.jpg                    is this the same person?
+  facematch calibrate pairs.csv --photos photos/  which threshold has which error rates?
   facematch serve                                 start the server; then, in another terminal:
   facematch gallery create staff
   facematch enroll --gallery staff people/        people/NAME/*.jpg: a folder an identity; or a CSV, a TAR
   facematch identify --gallery staff photo.jpg    who is this?
 
-A model pack is needed to serve, detect and verify: name its folder with --pack or FACEMATCH_PACK.";
+A model pack is needed to serve, detect, verify and calibrate: name its folder with --pack or FACEMATCH_PACK.";
 
 /// Matches identities by their faces: photos in, templates kept, "same person?" and "who is this?" answered over gRPC.
 #[derive(Parser)]
@@ -75,6 +80,9 @@ enum Command {
     Serve(serve::Arguments),
     Detect(detect::Arguments),
     Verify(verify::Arguments),
+    Calibrate(calibrate::Arguments),
+    Predict(predict::Arguments),
+    Score(predict::ScoreArguments),
     Enroll(enroll::Arguments),
     Identify(identify::Arguments),
     Gallery(gallery::Arguments),
@@ -83,10 +91,13 @@ enum Command {
 }
 
 /// Which settings each command uses, besides those of all.
-const SCOPES: [(&str, &[Scope]); 8] = [
+const SCOPES: [(&str, &[Scope]); 11] = [
     ("serve", &[Scope::Model, Scope::Server]),
     ("detect", &[Scope::Model]),
     ("verify", &[Scope::Model]),
+    ("calibrate", &[Scope::Model]),
+    ("predict", &[Scope::Model]),
+    ("score", &[Scope::Model]),
     ("enroll", &[Scope::Client]),
     ("identify", &[Scope::Client]),
     ("gallery", &[Scope::Client]),
@@ -115,6 +126,9 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Serve(arguments) => block_on(serve::run(&config, filter, &output, &arguments)),
         Command::Detect(arguments) => detect::run(&config, &output, &arguments),
         Command::Verify(arguments) => verify::run(&config, &output, &arguments),
+        Command::Calibrate(arguments) => block_on(calibrate::run(&config, &output, arguments)),
+        Command::Predict(arguments) => block_on(predict::run(&config, &output, arguments)),
+        Command::Score(arguments) => block_on(predict::run_score(&config, &output, arguments)),
         Command::Enroll(arguments) => block_on(enroll::run(&config, &output, arguments)),
         Command::Identify(arguments) => block_on(identify::run(&config, &output, arguments)),
         Command::Gallery(arguments) => block_on(gallery::run(&config, &output, arguments)),

@@ -212,6 +212,11 @@ impl Pack {
         })
     }
 
+    /// Returns the SHA-256 of the detector's file: it decides which faces there are, and is not in the pack's id.
+    pub fn detector_sha256(&self) -> &str {
+        &self.detector_file.sha256
+    }
+
     /// Opens the detector for one worker.
     ///
     /// *Errors*: [`PackError::NotAModel`] where the runtime refuses, short of memory for one.

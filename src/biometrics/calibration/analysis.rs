@@ -167,6 +167,9 @@ impl ScoreSet {
     }
 }
 
+/// A threshold, and how much wider the FMR's and the FNMR's intervals are there.
+type Ratios = (f32, Option<f64>, Option<f64>);
+
 /// Where the bootstrap cannot tell, the nearest threshold at which it can stands in.
 fn inflation(curve: &Curve, thresholds: &[f32], variances: &Variances) -> Vec<Inflation> {
     let ratio = |variance: Option<f64>, rate: Rate| match binomial_variance(rate.events, rate.of) {
@@ -174,19 +177,19 @@ fn inflation(curve: &Curve, thresholds: &[f32], variances: &Variances) -> Vec<In
         _ => variance.map(|_| 1.0),
     };
     let at = thresholds.iter().zip(&variances.at);
-    let ratios: Vec<(f32, Option<f64>, Option<f64>)> = at
+    let ratios: Vec<Ratios> = at
         .map(|(threshold, (fmr, fnmr))| {
             (*threshold, ratio(*fmr, curve.fmr(*threshold)), ratio(*fnmr, curve.fnmr(*threshold)))
         })
         .collect();
-    let nearest = |threshold: f32, of: &dyn Fn(&(f32, Option<f64>, Option<f64>)) -> Option<f64>| {
+    let nearest = |threshold: f32, of: fn(&Ratios) -> Option<f64>| {
         let known = ratios.iter().filter_map(|ratios| Some(((ratios.0 - threshold).abs(), of(ratios)?)));
         known.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(1.0, |(_, ratio)| ratio)
     };
     let of = |threshold: f32| Inflation {
         threshold,
-        fmr: nearest(threshold, &|ratios| ratios.1),
-        fnmr: nearest(threshold, &|ratios| ratios.2),
+        fmr: nearest(threshold, |ratios| ratios.1),
+        fnmr: nearest(threshold, |ratios| ratios.2),
     };
     thresholds.iter().map(|threshold| of(*threshold)).collect()
 }

@@ -3,17 +3,38 @@
 /// Scores that are kept as they are. More are counted in bins.
 const KEPT_MAX: usize = 1 << 18;
 
-/// Bins a unit of cosine: their edges, whole multiples of 2⁻¹⁷, are exact in f32, so that the scores at or above an edge are
-/// counted exactly. A bin is a ten-thousandth of the standard deviation of non-mated scores (.05 to .07).
-const BINS_A_UNIT: f64 = 131_072.0;
-const BINS: usize = 2 * 131_072 + 1;
+/// Bins a unit of cosine: sixteen between two thresholds in four decimals, whose edges those thresholds are. So what reaches a
+/// threshold that can be stated is counted exactly. A bin is a ten-thousandth of the standard deviation of non-mated scores
+/// (.05 to .07).
+const BINS_A_UNIT: usize = 160_000;
+const BINS: usize = 2 * BINS_A_UNIT + 1;
+
+/// Thresholds are stated in four decimals.
+const GRID: f64 = 1e4;
+
+/// The lowest score of a bin: the same number as a threshold that is written with its decimals.
+fn edge(bin: usize) -> f32 {
+    ((bin as f64 - BINS_A_UNIT as f64) / BINS_A_UNIT as f64) as f32
+}
+
+/// The bin of a score: the last whose edge is not above it.
+fn bin_of(score: f32) -> usize {
+    let near = ((f64::from(score) + 1.0) * BINS_A_UNIT as f64) as usize;
+    if score >= edge(near + 1) {
+        near + 1
+    } else if score < edge(near) {
+        near.saturating_sub(1)
+    } else {
+        near
+    }
+}
 
 /// Something that should be a score is none.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("a score must be a cosine from -1 to 1, found {0}")]
 pub struct NotAScore(pub f32);
 
-/// Scores of one class. Up to 262,144 are kept exactly; more are counted in bins of 7.6e-6, 2 MB in all.
+/// Scores of one class. Up to 262,144 are kept exactly; more are counted in bins of 6.25e-6, 2.5 MB in all.
 #[derive(Clone, Debug)]
 pub struct ScoreCounts {
     kept: Vec<f32>,
@@ -63,7 +84,7 @@ impl ScoreCounts {
                 self.bins = vec![0; BINS];
                 std::mem::take(&mut self.kept).into_iter().for_each(|kept| self.put(kept));
             }
-        } else if let Some(bin) = self.bins.get_mut(((f64::from(score) + 1.0) * BINS_A_UNIT) as usize) {
+        } else if let Some(bin) = self.bins.get_mut(bin_of(score)) {
             *bin += 1;
         }
     }
@@ -121,7 +142,6 @@ impl ScoreCounts {
                 }
             });
         } else {
-            let edge = |bin: usize| (bin as f64 / BINS_A_UNIT - 1.0) as f32;
             self.bins.iter().enumerate().rev().for_each(|(bin, count)| from_the_top(edge(bin), *count));
         }
         steps.cosines.reverse();
@@ -152,8 +172,8 @@ enum Of {
     Scores,
     /// Scores within one bin from the cosine on.
     Bins,
-    /// Scores anywhere.
-    Some,
+    /// Thresholds in four decimals, each the lowest that so few scores reach.
+    Grid,
 }
 
 impl Steps {
@@ -163,10 +183,10 @@ impl Steps {
     pub fn stored(points: &[(f32, u64)], total: u64) -> Option<Self> {
         let rises = points.windows(2).all(|pair| matches!(pair, [a, b] if a.0 < b.0 && a.1 >= b.1));
         let ends = points.first().is_none_or(|first| first.1 == total) && points.last().is_none_or(|last| last.1 == 0);
-        let are_cosines = points.iter().all(|(cosine, _)| (-1.0..1.1).contains(cosine));
+        let are_cosines = points.iter().all(|(cosine, _)| (-1.1..1.1).contains(cosine));
         (rises && ends && are_cosines && (points.is_empty() == (total == 0))).then(|| {
             let (cosines, at_least) = points.iter().copied().unzip();
-            Self { cosines, at_least, total, of: Of::Some }
+            Self { cosines, at_least, total, of: Of::Grid }
         })
     }
 
@@ -177,35 +197,20 @@ impl Steps {
         }
     }
 
-    /// Returns few of the steps: all where fewer than two hundred scores lie on a side, else one a hundredth more. What is
-    /// read off them errs to the safe side.
-    pub fn thinned(&self) -> Self {
-        const ALL: u64 = 200;
-        const GROWTH: f64 = 1.01;
-        let mut whole = self.clone();
-        if let Some(highest) = self.cosines.last() {
-            whole.end(*highest);
-        }
-        let mut thin = Self { total: self.total, of: Of::Some, ..Self::default() };
-        let mut last = None;
-        for (cosine, at_least) in whole.points() {
-            let below = self.total - at_least;
-            let keeps = match last {
-                None => true,
-                Some((last_at_least, last_below)) => {
-                    at_least <= ALL
-                        || below <= ALL
-                        || (last_at_least as f64) >= at_least as f64 * GROWTH
-                        || below as f64 >= last_below as f64 * GROWTH
-                }
-            };
-            if keeps {
-                thin.cosines.push(cosine);
-                thin.at_least.push(at_least);
-                last = Some((at_least, below));
+    /// Returns what is known at thresholds in four decimals, for storing: at those it answers as the whole does.
+    pub fn stated(&self) -> Self {
+        let mut stated = Self { total: self.total, of: Of::Grid, ..Self::default() };
+        let Some((low, high)) = self.range() else { return stated };
+        let (first, last) = ((f64::from(low) * GRID).floor() as i32 - 1, (f64::from(high) * GRID).ceil() as i32 + 1);
+        for at in first..=last {
+            let cosine = (f64::from(at) / GRID) as f32;
+            let at_least = self.at_least_at_most(cosine);
+            if stated.at_least.last() != Some(&at_least) {
+                stated.cosines.push(cosine);
+                stated.at_least.push(at_least);
             }
         }
-        thin
+        stated
     }
 
     /// Returns each cosine and how many scores lie at or above it.
@@ -218,20 +223,28 @@ impl Steps {
         self.total
     }
 
-    /// Returns how many scores lie at or above a cosine, at most: exactly so up to 262,144 scores and at any step.
+    /// Returns how many scores lie at or above a cosine, at most: exactly so up to 262,144 scores, and at thresholds in four
+    /// decimals.
     pub fn at_least_at_most(&self, cosine: f32) -> u64 {
-        const WIDTH: f32 = (1.0 / BINS_A_UNIT) as f32;
         let at = match self.of {
             Of::Scores => self.cosines.partition_point(|step| *step < cosine),
-            Of::Bins => self.cosines.partition_point(|step| *step + WIDTH <= cosine),
-            Of::Some => self.cosines.partition_point(|step| *step <= cosine).saturating_sub(1),
+            Of::Bins => self.cosines.partition_point(|step| edge(bin_of(*step) + 1) <= cosine),
+            Of::Grid => self.cosines.partition_point(|step| *step <= cosine).saturating_sub(1),
         };
         self.at_least.get(at).copied().unwrap_or(0)
     }
 
-    /// Returns how many scores lie at or above a cosine, at least: exactly so up to 262,144 scores and at any step.
+    /// Returns how many scores lie at or above a cosine, at least: exactly so up to 262,144 scores, and at thresholds in four
+    /// decimals.
     pub fn at_least_at_least(&self, cosine: f32) -> u64 {
-        let at = self.cosines.partition_point(|step| *step < cosine);
+        let mut at = self.cosines.partition_point(|step| *step < cosine);
+        // On the grid nothing changes until the last ten-thousandth before a step.
+        if self.of == Of::Grid
+            && let Some(step) = self.cosines.get(at)
+            && f64::from(*step) - f64::from(cosine) > 0.999 / GRID
+        {
+            at = at.saturating_sub(1);
+        }
         self.at_least.get(at).copied().unwrap_or(0)
     }
 
@@ -309,18 +322,24 @@ mod tests {
     fn bins_bound_the_exact_counts_and_equal_them_at_their_edges() {
         let mut random = Random::new(7);
         println!("seed 7");
+        for bin in 0..BINS {
+            assert_eq!((bin_of(edge(bin)), bin_of(edge(bin).next_down().max(-1.0))), (bin, bin.saturating_sub(1)));
+        }
         let scores: Vec<f32> = (0..300_000).map(|_| (random.normal() * 0.06).clamp(-1.0, 1.0) as f32).collect();
         let whole = counted(scores.iter().copied());
         let mut merged = counted(scores[..10].iter().copied());
         merged.merge(counted(scores[10..280_000].iter().copied()));
         merged.merge(counted(scores[280_000..].iter().copied()));
         assert_eq!(whole.steps(), merged.steps());
-        let (steps, thin) = (whole.steps(), whole.steps().thinned());
-        assert!(steps.of == Of::Bins && thin.cosines.len() < 2_500, "{}", thin.cosines.len());
+        let (steps, thin) = (whole.steps(), whole.steps().stated());
+        assert!(steps.of == Of::Bins && thin.cosines.len() < 6_500, "{}", thin.cosines.len());
         for _ in 0..300 {
-            let edge = (random.below(60_000) as f64 / BINS_A_UNIT) as f32;
+            let stated = (random.below(4_000) as f64 / GRID) as f32;
             let count = |cosine: f32| scores.iter().filter(|score| **score >= cosine).count() as u64;
-            assert_eq!((steps.at_least_at_least(edge), steps.at_least_at_most(edge)), (count(edge), count(edge)));
+            for steps in [&steps, &thin] {
+                let found = (steps.at_least_at_least(stated), steps.at_least_at_most(stated));
+                assert_eq!(found, (count(stated), count(stated)), "{stated}");
+            }
             let cosine = scores[random.below(scores.len())];
             for steps in [&steps, &thin] {
                 assert!((steps.at_least_at_least(cosine)..=steps.at_least_at_most(cosine)).contains(&count(cosine)));
@@ -328,7 +347,8 @@ mod tests {
             }
             let allowed = random.below(scores.len()) as u64;
             assert!(count(steps.lowest_reached_by(allowed)) <= allowed);
-            assert!(count(thin.lowest_reached_by(allowed)) <= allowed);
+            let stated = thin.lowest_reached_by(allowed);
+            assert!(count(stated) <= allowed && count(stated - 1.01e-4) > allowed);
         }
         assert_eq!(Steps::stored(&thin.points().collect::<Vec<_>>(), thin.total()), Some(thin));
         assert_eq!(Steps::stored(&[(0.1, 2), (0.0, 0)], 2), None);

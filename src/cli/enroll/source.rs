@@ -238,7 +238,7 @@ pub(super) fn id(name: &str) -> String {
 }
 
 /// Tells whether a file's name is a photo's. `._a.jpg` is none: macOS keeps attributes of `a.jpg` there.
-pub(super) fn is_photo(file_name: &str) -> bool {
+pub(in crate::cli) fn is_photo(file_name: &str) -> bool {
     let extension = file_name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     !file_name.starts_with("._") && extension.is_some_and(|extension| PHOTO_EXTENSIONS.contains(&extension.as_str()))
 }

@@ -24,6 +24,8 @@ install_programs() {
     if [ "${1:-}" = tests ]; then
         python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
         has npm || missing+=(npm)
+        # A browser of Debian's, with the letters that it needs: the one that playwright downloads is not needed.
+        has chromium-headless-shell || missing+=(chromium-headless-shell fonts-dejavu-core)
     fi
     [ ${#missing[@]} -eq 0 ] && return
     say "installing ${missing[*]}"

@@ -11,7 +11,7 @@
 //! | [`config`] | defaults < file < environment < flags → one checked config |
 //! | [`error`] | the engine's errors by class: the caller's fault, not now, ours |
 //! | [`telemetry`] | what is told of the work: log, metrics, traces, times of stages |
-//! | [`biometrics`] | pure types and maths: ids, faces, templates, scores, thresholds, decisions |
+//! | [`biometrics`] | pure types and maths: ids, faces, templates, scores, thresholds, decisions, calibration |
 //! | [`decode`] | bytes → upright RGB photo within limits: where photo bytes enter |
 //! | [`tensor`] | plain tensors and how pixels become them |
 //! | [`detect`] | photo → faces |

@@ -91,9 +91,9 @@ pub(super) enum Corner {
     LowerRight,
 }
 
-/// In SVG pixels; a PNG has twice as many.
-const SIZE: (u32, u32) = (620, 400);
-const PNG_SCALE: u32 = 2;
+/// In SVG pixels: hardly more than a phone is wide, so that letters stay readable there. A PNG has three times as many.
+const SIZE: (u32, u32) = (480, 340);
+const PNG_SCALE: u32 = 3;
 
 /// Points of a line at most: more are not seen.
 const POINTS_MAX: usize = 600;
@@ -308,8 +308,8 @@ mod tests {
             "{svg}"
         );
         let png = image::open(folder.path().join("det.png")).expect("the PNG").to_rgb8();
-        assert_eq!(png.dimensions(), (1_240, 800));
-        let dark = png.enumerate_pixels().filter(|(_, y, pixel)| *y < 60 && pixel.0[0] < 120).count();
+        assert_eq!(png.dimensions(), (1_440, 1_020));
+        let dark = png.enumerate_pixels().filter(|(_, y, pixel)| *y < 90 && pixel.0[0] < 120).count();
         assert!(dark > 50, "{dark} pixels of a title");
     }
 

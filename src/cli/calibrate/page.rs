@@ -33,9 +33,9 @@ h1{font-size:1.6rem;line-height:1.2}h2{font-size:1.25rem;margin-top:2.2rem}h3{fo
 figure{margin:0;min-width:0}figure svg{width:100%;height:auto;display:block}figcaption{font-size:.9rem}\
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.95rem}\
 th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\
-th:first-child,td:first-child{text-align:left}td.words{white-space:normal;text-align:left}\
+th:first-child,td:first-child{text-align:left}td.words{white-space:normal;text-align:left}td small{display:inline-block;white-space:normal;max-width:17rem}\
 .suspect img{height:7rem;margin-right:.3rem;vertical-align:middle}\
-@media print{body{max-width:none;font-size:11pt}figure,table{break-inside:avoid}h2{break-after:avoid}}";
+@media print{body{max-width:none;font-size:10pt}.wide{overflow:visible}table{font-size:7.5pt}th,td{padding:.2rem .35rem}.figures{grid-template-columns:1fr 1fr}figure,table{break-inside:avoid}h2{break-after:avoid}}";
 
 fn theme() -> String {
     let light: String = INKS
@@ -232,7 +232,7 @@ fn sizes(html: &mut String, study: &Study) {
                 Ok((threshold, basis)) => {
                     cells.extend([format!("<strong>{threshold:.4}</strong>"), basis.text().to_owned()]);
                 }
-                Err(error) => cells.extend(["–".to_owned(), escape(&error.to_string())]),
+                Err(error) => cells.extend(["–".to_owned(), format!("<small>{}</small>", escape(&error.to_string()))]),
             }
             if is_searched {
                 match found.searched {
@@ -250,11 +250,11 @@ fn sizes(html: &mut String, study: &Study) {
             html,
             "<p>{} photos were each searched for twice: among other people alone, and with their own person's other photos \
              enrolled; a person scores by the best photo. Intervals are over the people searched for; the people enrolled \
-             are taken as given.</p>",
+             are taken as given. Where 1 − (1 − FMR)^N is used, it is for one photo a person.</p>",
             number(searches.searches.len() as u64)
         );
     } else {
-        html.push_str("<p>By 1 − (1 − FMR)^N. Real searches, with <code>--all-pairs</code>, tell better.</p>");
+        html.push_str("<p>By 1 − (1 − FMR)^N, for one photo a person. Real searches, with <code>--all-pairs</code>, tell better.</p>");
     }
 }
 

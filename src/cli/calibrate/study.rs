@@ -187,8 +187,8 @@ impl Study {
         SizeRow { size, threshold, fpir_of_study, searched }
     }
 
-    /// Searches tell best; where there are too few, the law of the FMR may tell from more comparisons, and errs to the safe
-    /// side.
+    /// Searches tell best; where there are too few, the law of the FMR may tell from more comparisons, for galleries with one
+    /// photo a person.
     pub fn threshold_of_size(&self, size: u64) -> Result<(f32, Basis), NoThreshold> {
         let curve: &Curve = &self.analysis.curve;
         let from_searches = self.searches.as_ref().and_then(|searches| {

@@ -241,7 +241,7 @@ fn thresholds_by_size(study: &Study) -> Figure {
         y: Axis { title: "threshold (cosine)".into(), range: low - 0.05..high + 0.15, is_log: false },
         series,
         marks: Vec::new(),
-        legend: Corner::LowerRight,
+        legend: Corner::UpperLeft,
     }
 }
 
@@ -260,8 +260,8 @@ fn searches(study: &Study) -> Figure {
             let fpir = thresholds(study).map(|t| (f64::from(t), (best.at_least_at_most(t) as f64 / total).log10()));
             let fnir = thresholds(study).map(|t| (f64::from(t), searches.fnir(at, t).value().log10()));
             let line = |label: String, shape, points: Vec<(f64, f64)>| Series { label, ink: *ink, shape, points };
-            series.push(line(format!("FPIR, {size} enrolled"), Shape::Line, fpir.collect()));
-            series.push(line(format!("FNIR, {size} enrolled"), Shape::Dashed, fnir.collect()));
+            series.push(line(format!("{size} enrolled"), Shape::Line, fpir.collect()));
+            series.push(line(String::new(), Shape::Dashed, fnir.collect()));
         }
     }
     let (start, end) = range(study);
@@ -269,8 +269,8 @@ fn searches(study: &Study) -> Figure {
         name: "searches",
         title: "Errors of searches by threshold".into(),
         caption: format!(
-            "{probes} photos, each searched for among other people (FPIR: anybody is returned) and among them and its own \
-             person's other photos (FNIR at rank 1)."
+            "{probes} photos, each searched for among other people (FPIR, falling: anybody is returned) and among them and its \
+             own person's other photos (FNIR at rank 1, dashed, rising)."
         ),
         x: Axis { title: "threshold (cosine)".into(), range: f64::from(start)..f64::from(end), is_log: false },
         y: Axis { title: "rate".into(), range: low..0.0, is_log: true },

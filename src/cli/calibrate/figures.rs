@@ -86,6 +86,7 @@ pub(super) struct Figure {
 /// Where the legend is.
 #[derive(Clone, Copy)]
 pub(super) enum Corner {
+    UpperLeft,
     UpperRight,
     LowerLeft,
     LowerRight,
@@ -227,6 +228,7 @@ impl Figure {
             chart
                 .configure_series_labels()
                 .position(match self.legend {
+                    Corner::UpperLeft => SeriesLabelPosition::UpperLeft,
                     Corner::UpperRight => SeriesLabelPosition::UpperRight,
                     Corner::LowerLeft => SeriesLabelPosition::LowerLeft,
                     Corner::LowerRight => SeriesLabelPosition::LowerRight,

@@ -212,8 +212,9 @@ pub fn threshold_for(scores: &Steps, rate: f64, needed: u64) -> Result<f32, NoTh
     // A share such as 1e-3 of 3,000 is 3 and not 2.999….
     let allowed = (rate * scores.total() as f64 * (1.0 + 1e-12)).floor() as u64;
     let lowest = scores.lowest_reached_by(allowed);
-    let mut tenthousandths = (f64::from(lowest) * DECIMALS).ceil();
-    if ((tenthousandths / DECIMALS) as f32) < lowest {
+    // Not rounded up in f64: a threshold on the grid is a little above its decimals there, and would move to the next.
+    let mut tenthousandths = (f64::from(lowest) * DECIMALS).floor();
+    while ((tenthousandths / DECIMALS) as f32) < lowest {
         tenthousandths += 1.0;
     }
     let threshold = (tenthousandths / DECIMALS) as f32;
@@ -341,6 +342,7 @@ mod tests {
             let count = |at: f32| scores.iter().filter(|score| **score >= at).count() as f64;
             assert!(count(threshold) <= rate * 400.0 && count(threshold - 1.01e-4) > rate * 400.0);
             assert_eq!(format!("{threshold:.4}").parse(), Ok(threshold));
+            assert_eq!(curve.stated().threshold_for_fmr(rate), Ok(threshold), "once stored as before");
         }
     }
 }

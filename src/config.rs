@@ -136,7 +136,7 @@ pub const SETTINGS: [Setting; 24] = [
         "FACEMATCH_IN_FLIGHT_PIXELS_MAX",
         "0",
         Scope::Server,
-        "Pixels of all photos in hand, at 6 bytes each; a photo of more is worked on alone; 0 is what an eighth of the memory holds",
+        "Pixels of all photos of calls in hand, and of all those of streams, at 6 bytes each; a photo of more is worked on alone; 0 is what a sixteenth of the memory holds",
     ),
     setting("message_bytes_max", "FACEMATCH_MESSAGE_BYTES_MAX", "67108864", Scope::Server, "Largest message, in bytes"),
     setting(
@@ -346,7 +346,7 @@ impl Values {
             ),
             in_flight_pixels_max: or_else_of_zero(
                 self.number("in_flight_pixels_max", 0, usize::MAX),
-                share / DECODED_BYTES_A_PIXEL,
+                share / 2 / DECODED_BYTES_A_PIXEL,
             ),
             message_bytes_max,
             call_time_max: Duration::from_millis(self.number("call_time_max_ms", 1, TIME_LIMIT_MS)),

@@ -105,11 +105,12 @@ pub fn decode(bytes: &[u8], limits: &PhotoLimits) -> Result<RgbImage, PhotoError
     Ok(picture.into_rgb8())
 }
 
-/// Returns how many pixels a photo's header states, whatever follows; `None` where it is no picture that is read.
+/// Returns how many pixels will be decoded of a photo, by its header; none of what is no picture that is read or is over the
+/// limits, whatever it states.
 ///
 /// *Cost*: microseconds; nothing is decoded.
-pub fn pixels(bytes: &[u8]) -> Option<u64> {
-    let format = supported_format(bytes).ok()?;
+pub fn pixels(bytes: &[u8], limits: &PhotoLimits) -> u64 {
+    let Ok(format) = supported_format(bytes) else { return 0 };
     let size = std::panic::catch_unwind(|| match format {
         ImageFormat::Jpeg => {
             let decoder = JpegDecoder::new(bytes).ok()?;
@@ -117,8 +118,12 @@ pub fn pixels(bytes: &[u8]) -> Option<u64> {
         }
         format => ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().ok(),
     });
-    let (width_px, height_px) = size.ok()??;
-    Some(u64::from(width_px) * u64::from(height_px))
+    match size {
+        Ok(Some((width_px, height_px))) if check_size(width_px, height_px, limits).is_ok() => {
+            u64::from(width_px) * u64::from(height_px)
+        }
+        _ => 0,
+    }
 }
 
 /// JPEG has a decoder of its own, because its pixels must be libjpeg-turbo's to the last bit: image's differ by a level

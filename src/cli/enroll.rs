@@ -37,6 +37,7 @@ use super::remote::{self, REPLY_BYTES_MAX};
 use crate::config::Config;
 use crate::contract as proto;
 use crate::contract::enrollment_service_client::EnrollmentServiceClient;
+use crate::contract::gallery_service_client::GalleryServiceClient;
 
 /// Enrol a collection of people: a folder, a manifest (CSV, JSON lines) or a TAR, from a file or stdin
 ///
@@ -114,8 +115,11 @@ enum IfExists {
 
 pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
     let source = Source::open(&arguments)?;
-    let report = arguments.report.as_deref().map(Report::create).transpose()?;
     let channel = remote::connect(config).await?;
+    // Before the report is made anew: that of the last run is worth more than a slip of the pen.
+    let request = proto::GetGalleryRequest { gallery_id: arguments.gallery.clone() };
+    GalleryServiceClient::new(channel.clone()).get_gallery(request).await.map_err(remote::failed)?;
+    let report = arguments.report.as_deref().map(|path| arguments.create_report(path)).transpose()?;
     let client = EnrollmentServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
     let (taker, events) = Taker::new(usize::from(arguments.in_flight));
     let (interrupts, mut tasks) = interrupts();
@@ -160,6 +164,12 @@ impl Arguments {
         }
     }
 
+    fn create_report(&self, path: &Path) -> anyhow::Result<Report> {
+        let is_source = self.path().is_some_and(|source| is_same_file(source, path));
+        anyhow::ensure!(!is_source, "--report would write over {}", path.display());
+        Report::create(path)
+    }
+
     /// The source's path, unless it is stdin.
     fn path(&self) -> Option<&Path> {
         Some(self.source.as_path()).filter(|path| *path != Path::new("-"))
@@ -195,6 +205,14 @@ impl Arguments {
             Ok(Format::Tar) => format!("{source}: expected NAME/PHOTO"),
             _ => source,
         }
+    }
+}
+
+/// Tells whether two names are of one file that is there.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
     }
 }
 

@@ -65,11 +65,18 @@ fn print(line: &str) -> anyhow::Result<()> {
 
 /// Complains on stderr, without disturbing a progress bar.
 pub(super) fn complain(bar: &ProgressBar, line: &str) {
+    let line = printable(line);
     if std::io::stderr().is_terminal() {
         bar.suspend(|| eprintln!("facematch: {line}"));
     } else {
         eprintln!("facematch: {line}");
     }
+}
+
+/// Names come from files and archives of anybody: what would steer a terminal is written out.
+pub(super) fn printable(line: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    line.chars().map(shown).collect()
 }
 
 /// A reply in protobuf's JSON mapping, with the names of the `.proto` files, 64-bit numbers as numbers, and every field.

@@ -22,7 +22,7 @@ pub struct Capacity {
     pub calls: usize,
     /// Bytes of all calls' messages at a time.
     pub bytes: usize,
-    /// Pixels of all photos that wait for a worker or are worked on.
+    /// Pixels of all photos of calls that wait for a worker or are worked on, and of all those of streams.
     pub pixels: usize,
 }
 
@@ -33,6 +33,8 @@ pub struct Admission {
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     pixels: Arc<Semaphore>,
+    /// A pool of their own: what waits for a large photo of a stream must not hold up calls.
+    stream_pixels: Arc<Semaphore>,
 }
 
 /// One admitted call; given back, with its bytes, when dropped.
@@ -60,6 +62,7 @@ impl Admission {
             calls: pool(capacity.calls),
             bytes: pool(capacity.bytes.div_ceil(UNIT)),
             pixels: pool(capacity.pixels.div_ceil(UNIT)),
+            stream_pixels: pool(capacity.pixels.div_ceil(UNIT)),
         })
     }
 
@@ -82,7 +85,9 @@ impl Admission {
     /// Takes what a photo of a stream costs, once that is there; in turn, whoever waits.
     pub async fn wait_for_pixels(&self, pixels: u64) -> HeldPart {
         // The pool is never closed.
-        HeldPart { _permit: Arc::clone(&self.pixels).acquire_many_owned(self.units_of_pixels(pixels)).await.ok() }
+        HeldPart {
+            _permit: Arc::clone(&self.stream_pixels).acquire_many_owned(self.units_of_pixels(pixels)).await.ok(),
+        }
     }
 
     /// A photo with more pixels than there are takes them all: it is worked on alone.
@@ -97,7 +102,8 @@ impl Admission {
         Capacity {
             calls: taken(&self.calls, self.capacity.calls),
             bytes: taken(&self.bytes, self.capacity.bytes.div_ceil(UNIT)) * UNIT,
-            pixels: taken(&self.pixels, self.capacity.pixels.div_ceil(UNIT)) * UNIT,
+            pixels: taken(&self.pixels, self.capacity.pixels.div_ceil(UNIT)) * UNIT
+                + taken(&self.stream_pixels, self.capacity.pixels.div_ceil(UNIT)) * UNIT,
         }
     }
 
@@ -179,9 +185,12 @@ mod tests {
         let admission = Admission::new(Capacity { calls: 1, bytes: 1, pixels: 10 * UNIT });
         let small = admission.take_pixels(3 * UNIT as u64).expect("room");
         assert!(matches!(admission.take_pixels(7 * UNIT as u64), Err(Error::Overloaded { .. })));
+        drop(small);
+        let small = admission.wait_for_pixels(3 * UNIT as u64).await;
         let huge = admission.wait_for_pixels(1 << 40);
         tokio::pin!(huge);
         assert!(std::future::poll_fn(|context| std::task::Poll::Ready(huge.as_mut().poll(context).is_pending())).await);
+        drop(admission.take_pixels(1 << 40).expect("calls have pixels of their own"));
         drop(small);
         let huge = huge.await;
         assert_eq!(taken(&admission), (0, 0, 10));

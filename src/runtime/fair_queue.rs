@@ -3,6 +3,39 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// Items by caller, whose turn is next first.
+pub(super) struct RoundRobin<K, T>(VecDeque<(K, VecDeque<T>)>);
+
+impl<K: PartialEq, T> RoundRobin<K, T> {
+    pub(super) const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    pub(super) fn push(&mut self, caller: K, item: T) {
+        match self.0.iter_mut().find(|(other, _)| *other == caller) {
+            Some((_, items)) => items.push_back(item),
+            None => self.0.push_back((caller, [item].into())),
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<T> {
+        loop {
+            let (caller, mut items) = self.0.pop_front()?;
+            let item = items.pop_front();
+            if !items.is_empty() {
+                self.0.push_back((caller, items));
+            }
+            if item.is_some() {
+                return item;
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(|(_, items)| items.len()).sum()
+    }
+}
+
 /// Items of several callers, taken by several threads. It is kept short by whoever adds to it.
 pub(super) struct FairQueue<K, T> {
     state: Mutex<State<K, T>>,
@@ -10,14 +43,13 @@ pub(super) struct FairQueue<K, T> {
 }
 
 struct State<K, T> {
-    /// Callers with items, whose turn is next first.
-    turns: VecDeque<(K, VecDeque<T>)>,
+    turns: RoundRobin<K, T>,
     is_closed: bool,
 }
 
 impl<K: PartialEq, T> FairQueue<K, T> {
     pub(super) fn new() -> Self {
-        Self { state: Mutex::new(State { turns: VecDeque::new(), is_closed: false }), changed: Condvar::new() }
+        Self { state: Mutex::new(State { turns: RoundRobin::new(), is_closed: false }), changed: Condvar::new() }
     }
 
     /// Adds an item; gives it back where the queue is closed.
@@ -26,10 +58,7 @@ impl<K: PartialEq, T> FairQueue<K, T> {
         if state.is_closed {
             return Err(item);
         }
-        match state.turns.iter_mut().find(|(other, _)| *other == caller) {
-            Some((_, items)) => items.push_back(item),
-            None => state.turns.push_back((caller, [item].into())),
-        }
+        state.turns.push(caller, item);
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -39,14 +68,8 @@ impl<K: PartialEq, T> FairQueue<K, T> {
     pub(super) fn pop(&self) -> Option<T> {
         let mut state = self.state();
         loop {
-            if let Some((caller, mut items)) = state.turns.pop_front() {
-                let item = items.pop_front();
-                if !items.is_empty() {
-                    state.turns.push_back((caller, items));
-                }
-                if item.is_some() {
-                    return item;
-                }
+            if let Some(item) = state.turns.pop() {
+                return Some(item);
             } else if state.is_closed {
                 return None;
             } else {
@@ -64,13 +87,13 @@ impl<K: PartialEq, T> FairQueue<K, T> {
     /// Takes no more items, and drops those that are in.
     pub(super) fn abandon(&self) {
         self.close();
-        let left = std::mem::take(&mut self.state().turns);
+        let left = std::mem::replace(&mut self.state().turns, RoundRobin::new());
         drop(left);
     }
 
     /// Returns how many items wait.
     pub(super) fn len(&self) -> usize {
-        self.state().turns.iter().map(|(_, items)| items.len()).sum()
+        self.state().turns.len()
     }
 
     fn state(&self) -> MutexGuard<'_, State<K, T>> {

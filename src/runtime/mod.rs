@@ -5,6 +5,7 @@ mod fair_queue;
 mod gate;
 pub mod machine;
 mod searches;
+mod turns;
 mod workers;
 
 pub use admission::{Admission, CallPermit, Capacity, HeldPart};

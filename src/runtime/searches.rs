@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use super::gate::{Caller, Gate, GatePass};
+use super::turns::{HeldTurn, Turns};
 use crate::error::Error;
 use crate::telemetry::{RefusedBy, count_refusal};
 
@@ -25,7 +24,7 @@ const FIRST_TIME: Duration = Duration::from_millis(1);
 /// measured as Little's law has it: the time each spends here, by how many are here for a core.
 pub struct Searches {
     gate: Arc<Gate>,
-    of_streams: Arc<Semaphore>,
+    of_streams: Arc<Turns>,
     cores: usize,
     wait_max: Duration,
     /// Moving mean of the time that a search takes of one core, in nanoseconds.
@@ -41,7 +40,7 @@ pub struct Turn {
 
 enum Place {
     OfCall { _pass: GatePass },
-    OfStream { _permit: Option<OwnedSemaphorePermit> },
+    OfStream { _turn: HeldTurn },
 }
 
 impl Searches {
@@ -49,7 +48,7 @@ impl Searches {
     pub fn new(cores: usize, wait_max: Duration) -> Arc<Self> {
         let searches = Self {
             gate: Gate::new(PLACES_MIN),
-            of_streams: Arc::new(Semaphore::new(PLACES_MIN)),
+            of_streams: Turns::new(PLACES_MIN),
             cores: cores.max(1),
             wait_max,
             nanos: AtomicU64::new(nanos(FIRST_TIME)),
@@ -69,11 +68,9 @@ impl Searches {
         Ok(self.turn(Place::OfCall { _pass: pass }))
     }
 
-    /// Lets an item of a stream search once it is its turn.
-    pub async fn wait(self: &Arc<Self>) -> Turn {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.of_streams).acquire_owned().await.ok();
-        self.turn(Place::OfStream { _permit: permit })
+    /// Lets an item of a stream search once it is its caller's turn.
+    pub async fn wait(self: &Arc<Self>, caller: Caller) -> Turn {
+        self.turn(Place::OfStream { _turn: self.of_streams.wait(caller).await })
     }
 
     /// Returns how many searches of calls are in, and how many may be.
@@ -86,7 +83,7 @@ impl Searches {
     }
 
     fn note(&self, spent: Duration) {
-        let in_streams = PLACES_MIN - self.of_streams.available_permits();
+        let in_streams = self.of_streams.taken();
         let here = (self.gate.taken_of().0 + in_streams).max(self.cores);
         let took = nanos(spent) / here as u64 * self.cores as u64;
         let mean = self.nanos.load(Ordering::Relaxed);
@@ -142,7 +139,7 @@ mod tests {
         let turns: Vec<Turn> = (0..PLACES_MIN).map(|_| searches.enter(Caller(None)).expect("a place")).collect();
         let Err(Error::Overloaded { retry_after }) = searches.enter(Caller(None)) else { panic!("no refusal") };
         assert!(retry_after >= Duration::from_millis(5));
-        drop(searches.wait().await);
+        drop(searches.wait(Caller(None)).await);
         drop(turns);
         assert!(searches.enter(Caller(None)).is_ok());
     }

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::fair_queue::FairQueue;
 use super::gate::{Caller, Gate, GatePass};
+use super::turns::{HeldTurn, Turns};
 use crate::error::Error;
 use crate::model::PackError;
 use crate::pipeline::Pipeline;
@@ -43,7 +44,7 @@ struct Whose {
 
 enum Held {
     OfCall { _pass: GatePass },
-    OfStream { _permit: OwnedSemaphorePermit },
+    OfStream { _turn: HeldTurn },
 }
 
 /// Places a worker that all streams together have, besides those of calls: one that is worked on and one that is next keep a
@@ -57,7 +58,7 @@ const STOPPED: Error = Error::Unavailable("the workers have stopped");
 /// Threads that turn photos into templates.
 pub struct Workers {
     gate: Arc<Gate>,
-    stream_places: Arc<Semaphore>,
+    stream_places: Arc<Turns>,
     queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     shared: Arc<Shared>,
@@ -99,7 +100,7 @@ impl Workers {
         }
         Ok(Self {
             gate: Gate::new(queue_max + count),
-            stream_places: Arc::new(Semaphore::new(STREAM_PLACES_A_WORKER * count)),
+            stream_places: Turns::new(STREAM_PLACES_A_WORKER * count),
             queue,
             threads: Mutex::new(threads),
             shared,
@@ -123,17 +124,17 @@ impl Workers {
         Ok(Place { whose, held: Arc::new(Held::OfCall { _pass: pass }), times: StageTimes::default() })
     }
 
-    /// Takes a place for an item of a stream, which waits for it: its caller is kept from sending more meanwhile. In turn,
-    /// whoever waits.
+    /// Takes a place for an item of a stream, which waits for it: its caller is kept from sending more meanwhile. Callers
+    /// take turns.
     ///
     /// *Errors*: [`Error::Unavailable`] where no worker is left.
     pub async fn wait_for_place(&self, caller: Caller) -> Result<Place, Error> {
-        let permit = Arc::clone(&self.stream_places).acquire_owned().await.map_err(|_| STOPPED)?;
+        let turn = self.stream_places.wait(caller).await;
         if self.shared.alive.load(Ordering::Acquire) == 0 {
             return Err(STOPPED);
         }
         let whose = Whose { caller, is_stream: true };
-        Ok(Place { whose, held: Arc::new(Held::OfStream { _permit: permit }), times: StageTimes::default() })
+        Ok(Place { whose, held: Arc::new(Held::OfStream { _turn: turn }), times: StageTimes::default() })
     }
 
     /// Returns how many calls have a place, and how many may.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::bulk_enroll::ItemsInFlight;
 use super::call;
 use crate::biometrics::face::FaceSelection;
-use crate::decode;
+use crate::decode::{self, PhotoLimits};
 use crate::error::Error;
 use crate::gallery::Galleries;
 use crate::model::Pack;
@@ -19,6 +19,7 @@ use crate::telemetry::{Stage, count_failure_to_acquire};
 /// The engine behind the services.
 pub(super) struct Engine {
     pub pack: Arc<Pack>,
+    pub photo_limits: PhotoLimits,
     pub admission: Arc<Admission>,
     pub workers: Workers,
     pub searches: Arc<Searches>,
@@ -61,8 +62,7 @@ impl Engine {
         photo: Vec<u8>,
         job: impl FnOnce(&mut Pipeline, &[u8]) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        // Of what is no picture nothing is decoded: the worker says why.
-        let pixels = decode::pixels(&photo).unwrap_or(0);
+        let pixels = decode::pixels(&photo, &self.photo_limits);
         let pixels = match place.is_of_stream() {
             true => self.admission.wait_for_pixels(pixels).await,
             false => self.admission.take_pixels(pixels)?,

@@ -98,7 +98,8 @@ where
         let (stated, time_max) = (stated_time(&request), self.layer.call_time_max);
         let path = request.uri().path();
         let stream = STREAMS.iter().find(|(of_stream, _)| *of_stream == path).map(|(_, counted)| *counted);
-        let idle = stream.map(|counted| Idle { time_max, end: None, counted });
+        let end = stated.filter(|_| stream.is_some()).map(|time| Box::pin(tokio::time::sleep(time)));
+        let idle = stream.map(|counted| Idle { time_max, wait: None, end, messages: Messages::default(), counted });
         let wants_timing = request.headers().contains_key(TIMING_WANTED);
         let counted = Arc::clone(&call);
         let request = request.map(|body| Body::new(CountedBody { inner: body, call: counted, idle }));
@@ -152,12 +153,65 @@ struct CountedBody {
     idle: Option<Idle>,
 }
 
-/// How long a stream may wait for its next piece.
+/// How long a stream may wait for its next message.
 struct Idle {
     time_max: Duration,
     /// The end of the wait that is under way.
+    wait: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// The end of the whole, where the caller stated one.
     end: Option<Pin<Box<tokio::time::Sleep>>>,
+    messages: Messages,
     counted: Counted,
+}
+
+impl Idle {
+    fn is_past_its_end(&mut self, context: &mut Context<'_>) -> bool {
+        self.end.as_mut().is_some_and(|end| end.as_mut().poll(context).is_ready())
+    }
+
+    /// Asked only where there is nothing to read: while the server does not read, nobody keeps it waiting.
+    fn is_too_long(&mut self, context: &mut Context<'_>) -> bool {
+        let time_max = self.time_max;
+        let wait = self.wait.get_or_insert_with(|| Box::pin(tokio::time::sleep(time_max)));
+        wait.as_mut().poll(context).is_ready()
+    }
+}
+
+/// Follows the messages of a body, each a byte, four of its length, and so many more (gRPC over HTTP/2, "Requests"): one that
+/// drips in a byte at a time is not there sooner for each of them.
+#[derive(Default)]
+struct Messages {
+    prefix: Vec<u8>,
+    left: usize,
+}
+
+impl Messages {
+    const PREFIX_BYTES: usize = 5;
+
+    /// Takes what has come, and tells whether a message ends in it.
+    fn take(&mut self, mut bytes: &[u8]) -> bool {
+        let mut ended = false;
+        while !bytes.is_empty() {
+            if self.left == 0 {
+                let (part, rest) = bytes.split_at(bytes.len().min(Self::PREFIX_BYTES - self.prefix.len()));
+                self.prefix.extend_from_slice(part);
+                bytes = rest;
+                if let [_, length @ ..] = self.prefix.as_slice()
+                    && let Ok(length) = <[u8; 4]>::try_from(length)
+                {
+                    self.left = u32::from_be_bytes(length) as usize;
+                    self.prefix.clear();
+                    ended |= self.left == 0;
+                }
+            } else {
+                let taken = bytes.len().min(self.left);
+                bytes = bytes.get(taken..).unwrap_or_default();
+                self.left -= taken;
+                ended |= self.left == 0;
+            }
+        }
+        ended
+    }
 }
 
 impl http_body::Body for CountedBody {
@@ -170,15 +224,17 @@ impl http_body::Body for CountedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(context);
         if let Some(idle) = &mut self.idle {
-            if polled.is_ready() {
-                idle.end = None;
-            } else if idle
-                .end
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle.time_max)))
-                .as_mut()
-                .poll(context)
-                .is_ready()
-            {
+            let is_over = match &polled {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if frame.data_ref().is_some_and(|data| idle.messages.take(data)) {
+                        idle.wait = None;
+                    }
+                    idle.is_past_its_end(context)
+                }
+                Poll::Ready(_) => false,
+                Poll::Pending => idle.is_past_its_end(context) || idle.is_too_long(context),
+            };
+            if is_over {
                 return Poll::Ready(Some(Err(status(Error::DeadlineExceeded))));
             }
         }
@@ -208,6 +264,15 @@ impl http_body::Body for CountedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn message_has_ended_with_its_last_byte() {
+        let body = [&[0, 0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0, 0], &[1, 0, 0, 1, 0], &[7; 256]].concat();
+        let mut messages = Messages::default();
+        let ends: Vec<usize> = (0..body.len()).filter(|at| messages.take(&body[*at..=*at])).collect();
+        assert_eq!(ends, [7, 12, 273]);
+        assert!(Messages::default().take(&body) && !Messages::default().take(&body[..7]));
+    }
 
     #[test]
     fn stated_time_follows_the_protocol_and_ignores_nonsense() {

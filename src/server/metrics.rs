@@ -1,15 +1,20 @@
 //! The page that Prometheus reads: HTTP on an address of its own, so that it can be kept from the callers of the engine.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::ServerError;
@@ -19,6 +24,9 @@ use crate::telemetry::{Gauges, add_process, page};
 
 /// Galleries with gauges of their own, in order of id: each is a handful of time series.
 const GALLERIES_MAX: usize = 1_000;
+
+/// Connections at a time: who opens more waits, and takes no file descriptors from the engine's callers.
+const CONNECTIONS_MAX: usize = 16;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -35,6 +43,7 @@ impl MetricsPage {
         let listener = TcpListener::bind(at).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
         let (stop, stopped) = oneshot::channel::<()>();
+        let listener = FewConnections { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) };
         let router = Router::new().route("/metrics", get(answer)).with_state(engine);
         let serving = tokio::spawn(async move {
             tokio::select! {
@@ -106,4 +115,55 @@ fn gauges(engine: &Engine) -> Gauges {
     }
     add_process(&mut gauges);
     gauges
+}
+
+/// Accepts no more connections than it has places.
+struct FewConnections {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Listener for FewConnections {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        // The semaphore is never closed.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let (stream, address) = Listener::accept(&mut self.listener).await;
+        (Connection { stream, _place: place }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }

@@ -212,6 +212,7 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
         Capacity { calls: config.calls_max, bytes: config.in_flight_bytes_max, pixels: config.in_flight_pixels_max };
     Ok(Engine {
         pack,
+        photo_limits: config.photo,
         admission: Admission::new(capacity),
         workers,
         searches: Searches::new(machine::cores(), config.search_wait_max),

@@ -204,7 +204,7 @@ impl Question {
         let turn = async {
             match waits {
                 Waits::Not => engine.searches.enter(call::caller()),
-                Waits::InTurn => Ok(engine.searches.wait().await),
+                Waits::InTurn => Ok(engine.searches.wait(call::caller()).await),
             }
         };
         engine.search(turn, job).await

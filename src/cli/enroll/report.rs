@@ -116,6 +116,11 @@ impl Row {
     }
 }
 
+/// Names come from anybody, and spreadsheets run what looks like a formula: such a cell begins with an apostrophe.
+fn no_formula(cell: String) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
+}
+
 fn kind(finding: &proto::EnrollmentFinding) -> &'static str {
     match finding.kind() {
         proto::FindingKind::DuplicateIdentity => "DUPLICATE_IDENTITY",
@@ -157,9 +162,10 @@ impl Report {
     /// Writes a row.
     pub(super) fn write(&mut self, row: &Row) -> anyhow::Result<()> {
         let written = match &mut self.rows {
-            Rows::Csv(writer) => {
-                writer.write_record(row.record()).map_err(std::io::Error::from).and_then(|()| writer.flush())
-            }
+            Rows::Csv(writer) => writer
+                .write_record(row.record().map(no_formula))
+                .map_err(std::io::Error::from)
+                .and_then(|()| writer.flush()),
             Rows::Json(file) => file.write_all(format!("{}\n", row.json()).as_bytes()),
         };
         written.with_context(|| format!("cannot write {}", self.path.display()))

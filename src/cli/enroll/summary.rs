@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::super::arguments::count;
+use super::super::output::printable;
 use super::report::{Outcome, Row};
 
 /// Rows that are kept for the answer, of failures and of warnings each. A report has all of them.
@@ -133,7 +134,7 @@ impl Summary {
         let without = self.without_template_count();
         if without > 0 {
             let shown: Vec<&str> = self.without_template.iter().take(NAMES_SHOWN).map(String::as_str).collect();
-            text.push_str(&format!("not enrolled at all: {}", shown.join(", ")));
+            text.push_str(&format!("not enrolled at all: {}", printable(&shown.join(", "))));
             if without > shown.len() {
                 text.push_str(&format!(" and {} more", without - shown.len()));
             }

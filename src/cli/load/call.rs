@@ -39,6 +39,9 @@ pub(in crate::cli) enum Kind {
 
 const SEED: u64 = 1;
 
+/// Calls of a round of mixed ones.
+const MIXED: u64 = 10;
+
 /// What synthetic templates claim to be of: of the server's pack where photos are sent too, so that both fit the gallery.
 struct Pack {
     id: String,
@@ -92,15 +95,17 @@ impl Calls {
     /// *Errors*: the call's status.
     pub(super) async fn call(&self) -> Result<StageTimes, Status> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let channel = pick(&self.channels, number).ok_or_else(|| Status::internal("no connection"))?.clone();
+        // Not by the number alone, which also says the kind of a mixed call: a connection would only have calls of one kind.
+        let channel =
+            pick(&self.channels, number / MIXED + number).ok_or_else(|| Status::internal("no connection"))?.clone();
         match self.kind {
             Kind::Identify => self.identify(channel, self.embedding(number)).await,
             Kind::IdentifyPhoto => self.identify(channel, self.photo(number)).await,
             Kind::Verify => self.verify(channel, number).await,
             Kind::Enroll => self.enroll(channel, number).await,
-            Kind::Mixed => match number % 10 {
+            Kind::Mixed => match number % MIXED {
                 0 => self.enroll(channel, number).await,
-                5 if !self.photos.is_empty() => self.identify(channel, self.photo(number)).await,
+                5 if !self.photos.is_empty() => self.identify(channel, self.photo(number / MIXED)).await,
                 _ => self.identify(channel, self.embedding(number)).await,
             },
         }

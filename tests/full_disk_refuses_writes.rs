@@ -66,7 +66,12 @@ async fn refuses_writes_and_reads_on(galleries: &Galleries, acknowledged: u64) {
     for number in [0, acknowledged / 2, acknowledged - 1] {
         let (found, score) = best(galleries, "a", template(number, 3)).expect("somebody");
         assert!(found == identity(number) && score > 0.999);
-        galleries.identity(&gallery("a"), &identity(number)).expect("an identity that was acknowledged");
+        // On the way to a record sled may find a split of its own to finish, which needs the disk: then the read is an error,
+        // and never another answer.
+        match galleries.identity(&gallery("a"), &identity(number)) {
+            Ok(found) => assert_eq!(found.id, identity(number)),
+            Err(error) => assert!(matches!(error, Error::Internal(_)), "{error:?}"),
+        }
     }
     // The one that was refused is not searched.
     assert!(best(galleries, "a", template(acknowledged, 3)).is_some_and(|(_, score)| score < 0.99));

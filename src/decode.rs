@@ -297,6 +297,16 @@ mod tests {
     }
 
     #[test]
+    fn pixels_are_counted_of_what_will_be_decoded_alone() {
+        let limits = PhotoLimits { pixels_max: 800, ..PhotoLimits::default() };
+        for format in [ImageFormat::Jpeg, ImageFormat::Png] {
+            assert_eq!(pixels(&encoded(&gradient(40, 20), format), &limits), 800);
+            assert_eq!(pixels(&encoded(&gradient(40, 21), format), &limits), 0);
+        }
+        assert_eq!(pixels(b"hello", &limits), 0);
+    }
+
+    #[test]
     fn decode_truncated_jpeg_is_truncated_at_every_length() {
         let jpeg = encoded(&gradient(48, 32), ImageFormat::Jpeg);
         let limits = PhotoLimits::default();

@@ -3,32 +3,9 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use common::program::{program, run};
 use serde_json::Value;
-
-/// A command line of the program, with the strong pack and nothing else of this process's environment.
-fn program(shared: &Path) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_facematch"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FACEMATCH_")) {
-        command.env_remove(name);
-    }
-    command.env("FACEMATCH_PACK", root.join("tests/packs").join(common::STRONG_PACK));
-    command.env("FACEMATCH_PACK_FILES", shared.join("models"));
-    command.env("FACEMATCH_CACHE", common::cache_folder());
-    command.current_dir(root);
-    command
-}
-
-#[track_caller]
-fn run(command: &mut Command, exit_code: i32) -> String {
-    let output = command.output().expect("run the program");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(exit_code), "{command:?}\n{out}\n{err}");
-    out + &err
-}
 
 /// The first people with so many photos, and those photos, below `faces/`.
 fn people(shared: &Path, count: usize, photos: usize) -> Vec<(String, Vec<String>)> {

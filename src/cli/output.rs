@@ -95,6 +95,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_steers_a_terminal_is_written_out() {
+        assert_eq!(printable("ann\u{1b}[2J\né"), "ann\\u{1b}[2J\\né");
+    }
+
+    #[test]
     fn reply_json_has_the_names_of_the_contract_and_every_field() {
         let reply = contract::IdentifyResponse {
             decision: contract::IdentifyDecision::Match.into(),

@@ -171,3 +171,15 @@ impl Report {
         written.with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cell_is_no_formula() {
+        for (cell, written) in [("=1+1", "'=1+1"), ("@x", "'@x"), ("-1", "'-1"), ("a=1", "a=1"), ("", "")] {
+            assert_eq!(no_formula(cell.to_owned()), written);
+        }
+    }
+}

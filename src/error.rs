@@ -59,12 +59,20 @@ pub enum Error {
     },
     /// An error rate was asked for that no calibration curve supports.
     #[error(
-        "no calibration curve supports this error rate: it takes at least {comparisons_needed} non-mated comparisons; \
-         state a cosine instead"
+        "no calibration curve supports this error rate: it takes at least {comparisons_needed} non-mated comparisons, \
+         there are {comparisons_found}; state a cosine instead"
     )]
     NoCalibrationCurve {
         /// By the rule of three.
         comparisons_needed: u64,
+        /// What there is: 0 without a curve.
+        comparisons_found: u64,
+    },
+    /// Too many non-mated scores of the calibration curve are 1: no threshold keeps to the rate.
+    #[error("{identical} non-mated scores of the calibration curve are 1: no threshold keeps to this error rate")]
+    RateOutOfReach {
+        /// How many.
+        identical: u64,
     },
     /// A gallery that holds identities would be deleted.
     #[error("gallery holds {identities} identities; set force to delete it with them")]
@@ -194,6 +202,7 @@ impl Error {
             Error::AlreadyExists(Entity::Import) => "IMPORT_EXISTS",
             Error::PackMismatch { .. } => "PACK_MISMATCH",
             Error::NoCalibrationCurve { .. } => "NO_CALIBRATION_CURVE",
+            Error::RateOutOfReach { .. } => "RATE_OUT_OF_REACH",
             Error::GalleryNotEmpty { .. } => "GALLERY_NOT_EMPTY",
             Error::GalleryFile(_) => "GALLERY_FILE_DAMAGED",
             Error::UnderWay(_) => "UNDER_WAY",

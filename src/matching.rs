@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::biometrics::calibration::{KnownCurve, NoThreshold, comparisons_needed, fmr_of_fpir};
 use crate::biometrics::decision::{AmbiguityMargin, Identification, Verification};
 use crate::biometrics::ids::IdentityId;
-use crate::biometrics::score::{AppliedThreshold, ErrorRate, OperatingPoint, Score, Threshold, ThresholdSource};
+use crate::biometrics::score::{AppliedThreshold, OperatingPoint, Score, Threshold, ThresholdSource};
 use crate::biometrics::template::Template;
 use crate::error::Error;
 
@@ -28,8 +29,9 @@ pub fn verify(
     b: &[Template],
     operating_point: OperatingPoint,
     of_pack: Option<Threshold>,
+    curve: Option<&KnownCurve>,
 ) -> Result<Verified, Error> {
-    let threshold = verification_threshold(operating_point, of_pack)?;
+    let threshold = verification_threshold(operating_point, of_pack, curve)?;
     let mut best: Option<Score> = None;
     for template in a {
         for other in b {
@@ -49,15 +51,27 @@ pub fn verify(
 pub fn verification_threshold(
     operating_point: OperatingPoint,
     of_pack: Option<Threshold>,
+    curve: Option<&KnownCurve>,
 ) -> Result<AppliedThreshold, Error> {
-    match operating_point {
-        OperatingPoint::Cosine(threshold) => Ok(AppliedThreshold { threshold, source: ThresholdSource::Request }),
-        OperatingPoint::Fmr(rate) => Err(no_curve(rate)),
+    let (threshold, source) = match operating_point {
+        OperatingPoint::Cosine(threshold) => (threshold, ThresholdSource::Request),
+        OperatingPoint::Fmr(rate) => (threshold_for_fmr(curve, rate.value())?, ThresholdSource::Curve),
         OperatingPoint::Fpir(_) => {
-            Err(Error::bad_field("operating_point.fpir", "absent: verification takes a cosine or an FMR"))
+            return Err(Error::bad_field("operating_point.fpir", "absent: verification takes a cosine or an FMR"));
         }
-        OperatingPoint::Default => Ok(first_of([(of_pack, ThresholdSource::Pack)], Threshold::VERIFICATION_DEFAULT)),
-    }
+        OperatingPoint::Default => first_of([(of_pack, ThresholdSource::Pack)], Threshold::VERIFICATION_DEFAULT),
+    };
+    let estimate = curve.map(|curve| curve.of_comparison(threshold.cosine()));
+    Ok(AppliedThreshold { threshold, source, estimate })
+}
+
+/// What a search is decided by, besides what was stated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Searched<'a> {
+    /// How many are enrolled.
+    pub gallery_size: u64,
+    /// What is known of scores.
+    pub curve: Option<&'a KnownCurve>,
 }
 
 /// Resolves the threshold of a search: the request's, else the gallery's, else the pack's, else the uncalibrated
@@ -68,18 +82,25 @@ pub fn identification_threshold(
     operating_point: OperatingPoint,
     of_gallery: Option<Threshold>,
     of_pack: Option<Threshold>,
+    searched: Searched<'_>,
 ) -> Result<AppliedThreshold, Error> {
-    match operating_point {
-        OperatingPoint::Cosine(threshold) => Ok(AppliedThreshold { threshold, source: ThresholdSource::Request }),
-        OperatingPoint::Fpir(rate) => Err(no_curve(rate)),
+    let Searched { gallery_size, curve } = searched;
+    let (threshold, source) = match operating_point {
+        OperatingPoint::Cosine(threshold) => (threshold, ThresholdSource::Request),
+        OperatingPoint::Fpir(rate) => {
+            let fmr = fmr_of_fpir(rate.value(), gallery_size);
+            (threshold_for_fmr(curve, fmr)?, ThresholdSource::Curve)
+        }
         OperatingPoint::Fmr(_) => {
-            Err(Error::bad_field("operating_point.fmr", "absent: identification takes a cosine or an FPIR"))
+            return Err(Error::bad_field("operating_point.fmr", "absent: identification takes a cosine or an FPIR"));
         }
         OperatingPoint::Default => {
             let sources = [(of_gallery, ThresholdSource::Gallery), (of_pack, ThresholdSource::Pack)];
-            Ok(first_of(sources, Threshold::IDENTIFICATION_DEFAULT))
+            first_of(sources, Threshold::IDENTIFICATION_DEFAULT)
         }
-    }
+    };
+    let estimate = curve.map(|curve| curve.of_search(threshold.cosine(), gallery_size));
+    Ok(AppliedThreshold { threshold, source, estimate })
 }
 
 /// Decides a search from the scores of distinct identities, best first.
@@ -114,23 +135,33 @@ pub fn settle_each_identity_once(
 /// How many identities a search must return for [`identify`] to see a runner-up.
 pub const RANKED_MIN: usize = 2;
 
-fn no_curve(rate: ErrorRate) -> Error {
-    Error::NoCalibrationCurve { comparisons_needed: rate.comparisons_needed() }
+fn threshold_for_fmr(curve: Option<&KnownCurve>, fmr: f64) -> Result<Threshold, Error> {
+    let Some(curve) = curve else {
+        return Err(Error::NoCalibrationCurve { comparisons_needed: comparisons_needed(fmr), comparisons_found: 0 });
+    };
+    let cosine = curve.threshold_for_fmr(fmr).map_err(|error| match error {
+        NoThreshold::NotEnough { needed, found } => {
+            Error::NoCalibrationCurve { comparisons_needed: needed, comparisons_found: found }
+        }
+        NoThreshold::Identical(identical) => Error::RateOutOfReach { identical },
+    })?;
+    Threshold::from_cosine("operating_point", cosine)
 }
 
 fn first_of<const N: usize>(
     sources: [(Option<Threshold>, ThresholdSource); N],
     default: Threshold,
-) -> AppliedThreshold {
+) -> (Threshold, ThresholdSource) {
     let stated = sources.into_iter().find_map(|(threshold, source)| Some((threshold?, source)));
-    let (threshold, source) = stated.unwrap_or((default, ThresholdSource::UncalibratedDefault));
-    AppliedThreshold { threshold, source }
+    stated.unwrap_or((default, ThresholdSource::UncalibratedDefault))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::biometrics::calibration::{Curve, CurveId, ScoreCounts};
     use crate::biometrics::ids::PackId;
+    use crate::biometrics::score::ErrorRate;
 
     fn template(values: &[f32]) -> Template {
         Template::from_vector(values, PackId::from_digits("0a".repeat(16))).expect("a template")
@@ -146,16 +177,38 @@ mod tests {
 
     #[test]
     fn rate_without_a_curve_says_how_many_comparisons_it_takes() {
-        let fmr = verification_threshold(OperatingPoint::Fmr(rate(0.001)), None);
-        assert!(matches!(fmr, Err(Error::NoCalibrationCurve { comparisons_needed: 3_000 })));
-        let fpir = identification_threshold(OperatingPoint::Fpir(rate(0.01)), None, None);
-        assert!(matches!(fpir, Err(Error::NoCalibrationCurve { comparisons_needed: 300 })));
+        let fmr = verification_threshold(OperatingPoint::Fmr(rate(0.001)), None, None);
+        assert!(matches!(fmr, Err(Error::NoCalibrationCurve { comparisons_needed: 3_000, comparisons_found: 0 })));
+        let fpir = identification_threshold(OperatingPoint::Fpir(rate(0.01)), None, None, Searched::default());
+        assert!(matches!(fpir, Err(Error::NoCalibrationCurve { comparisons_needed: 300, comparisons_found: 0 })));
+    }
+
+    #[test]
+    fn threshold_of_a_curve_rises_with_the_gallery_until_it_supports_no_more() {
+        let mut non_mated = ScoreCounts::default();
+        (0..30_000).for_each(|at| non_mated.add(at as f32 / 100_000.0).expect("a score"));
+        let curve = Curve::of(&ScoreCounts::default(), &non_mated).stated();
+        let pack_id = PackId::from_digits("0a".repeat(16));
+        let known = KnownCurve { id: CurveId([7; 16]), pack_id, curve, identities: Some(2) };
+        let at = |gallery_size| {
+            let searched = Searched { gallery_size, curve: Some(&known) };
+            identification_threshold(OperatingPoint::Fpir(rate(0.01)), None, None, searched)
+        };
+        let (few, many) = (at(10).expect("a threshold"), at(100).expect("a threshold"));
+        assert!(few.threshold.cosine() < many.threshold.cosine() && many.source == ThresholdSource::Curve);
+        let (few, many) = (few.estimate.expect("an estimate"), many.estimate.expect("an estimate"));
+        assert!(few.rate <= 0.01 && many.rate <= 0.01 && many.interval.high > many.rate);
+        assert_eq!((few.is_outgrown, many.is_outgrown, many.curve.to_string()), (false, true, "07".repeat(16)));
+        let refused = at(1_000);
+        assert!(matches!(refused, Err(Error::NoCalibrationCurve { comparisons_found: 30_000, .. })));
+        let pair = verification_threshold(OperatingPoint::Fmr(rate(0.01)), None, Some(&known)).expect("a threshold");
+        assert!(pair.estimate.is_some_and(|estimate| estimate.rate <= 0.01) && pair.threshold.cosine() > 0.29);
     }
 
     #[test]
     fn rate_of_the_other_question_is_bad_field() {
-        let of_search = verification_threshold(OperatingPoint::Fpir(rate(0.1)), None);
-        let of_pair = identification_threshold(OperatingPoint::Fmr(rate(0.1)), None, None);
+        let of_search = verification_threshold(OperatingPoint::Fpir(rate(0.1)), None, None);
+        let of_pair = identification_threshold(OperatingPoint::Fmr(rate(0.1)), None, None, Searched::default());
         assert!(matches!(of_search, Err(Error::BadField { .. })) && matches!(of_pair, Err(Error::BadField { .. })));
     }
 
@@ -165,7 +218,8 @@ mod tests {
             let candidate =
                 |(id, cosine): &(&str, f32)| (IdentityId::parse(id).expect("an id"), Score::from_cosine(*cosine));
             let faces: Vec<Vec<_>> = faces.iter().map(|face| face.iter().map(candidate).collect()).collect();
-            let applied = AppliedThreshold { threshold: threshold(0.5), source: ThresholdSource::Request };
+            let applied =
+                AppliedThreshold { threshold: threshold(0.5), source: ThresholdSource::Request, estimate: None };
             let settled = settle_each_identity_once(&faces, applied);
             settled.iter().map(|(id, face)| format!("{} {face}", id.as_str())).collect::<Vec<_>>().join(", ")
         };
@@ -185,7 +239,7 @@ mod tests {
     fn threshold_is_the_nearest_one_stated() {
         let (request, gallery, pack) = (threshold(0.6), Some(threshold(0.4)), Some(threshold(0.3)));
         let resolve = |point, gallery, pack| {
-            let applied = identification_threshold(point, gallery, pack).expect("a threshold");
+            let applied = identification_threshold(point, gallery, pack, Searched::default()).expect("a threshold");
             (applied.threshold.cosine(), applied.source)
         };
         assert_eq!(resolve(OperatingPoint::Cosine(request), gallery, pack), (0.6, ThresholdSource::Request));
@@ -198,7 +252,7 @@ mod tests {
     fn verify_decides_by_the_best_pair_inclusively() {
         let a = [template(&[1.0, 0.0]), template(&[0.0, 1.0])];
         let b = [template(&[0.6, 0.8])];
-        let at = |cosine| verify(&a, &b, OperatingPoint::Cosine(threshold(cosine)), None).expect("verified");
+        let at = |cosine| verify(&a, &b, OperatingPoint::Cosine(threshold(cosine)), None, None).expect("verified");
         assert_eq!(at(0.8).score.cosine(), 0.8);
         assert_eq!(at(0.8).decision, Verification::Match);
         assert_eq!(at(0.801).decision, Verification::NoMatch);

@@ -239,7 +239,7 @@ async fn gallery_of_another_pack_is_failed_precondition() {
 
     // Embeddings of the gallery's own pack are still searched, but not by a threshold of the pack in use.
     let reply = running.identify("g", proto::probe::Probe::Embedding(embedding)).await.expect("identify");
-    let threshold = reply.threshold.expect("a threshold");
+    let threshold = reply.threshold.clone().expect("a threshold");
     assert_eq!((reply.decision(), threshold.cosine), (proto::IdentifyDecision::Match, 0.5));
     assert_eq!(threshold.source(), proto::ThresholdSource::UncalibratedDefault);
     running.stop().await;

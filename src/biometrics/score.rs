@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::calibration::Estimate;
 use crate::error::Error;
 
 /// The cosine of two templates, from −1 to 1. Not a probability.
@@ -89,6 +90,11 @@ impl ErrorRate {
         Ok(Self(rate))
     }
 
+    /// Returns the rate.
+    pub fn value(self) -> f64 {
+        self.0
+    }
+
     /// Returns how many non-mated comparisons without an error it takes to claim this rate with 95 % certainty.
     ///
     /// *Source*: the rule of three, 3 / rate.
@@ -108,6 +114,8 @@ pub enum ThresholdSource {
     Pack,
     /// The engine's default, for which no error rate is known.
     UncalibratedDefault,
+    /// Read off a calibration curve, for the rate that the caller stated.
+    Curve,
 }
 
 /// The threshold of one decision and its origin.
@@ -117,6 +125,8 @@ pub struct AppliedThreshold {
     pub threshold: Threshold,
     /// Its origin.
     pub source: ThresholdSource,
+    /// What errors it costs; `None` where there is no curve to tell.
+    pub estimate: Option<Estimate>,
 }
 
 #[cfg(test)]

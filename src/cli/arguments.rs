@@ -88,6 +88,7 @@ pub(super) fn threshold_text(threshold: Option<&proto::AppliedThreshold>) -> Str
         proto::ThresholdSource::Request => "as asked",
         proto::ThresholdSource::Gallery => "the gallery's",
         proto::ThresholdSource::Pack => "the pack's",
+        proto::ThresholdSource::Curve => "of the calibration curve",
         proto::ThresholdSource::UncalibratedDefault | proto::ThresholdSource::Unspecified => {
             "uncalibrated default: no error rate is known for it"
         }

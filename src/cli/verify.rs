@@ -37,7 +37,7 @@ pub(super) fn run(config: &Config, output: &Output, arguments: &Arguments) -> an
     let (pack, mut pipeline) = local::open(config)?;
     let (a, a_choice) = side(&mut pipeline, arguments, &arguments.a)?;
     let (b, b_choice) = side(&mut pipeline, arguments, &arguments.b)?;
-    let verified = matching::verify(&a, &b, operating_point, pack.verification)?;
+    let verified = matching::verify(&a, &b, operating_point, pack.verification, None)?;
     let reply = verify_reply(&verified, &pack.id, Some(a_choice), Some(b_choice));
     output.reply(&reply, |reply| text(arguments, reply))?;
     Ok(Answer::yes_if(reply.decision() == proto::VerifyDecision::Match))

@@ -99,11 +99,20 @@ pub(super) fn threshold_reply(applied: score::AppliedThreshold) -> proto::Applie
         ThresholdSource::Gallery => proto::ThresholdSource::Gallery,
         ThresholdSource::Pack => proto::ThresholdSource::Pack,
         ThresholdSource::UncalibratedDefault => proto::ThresholdSource::UncalibratedDefault,
+        ThresholdSource::Curve => proto::ThresholdSource::Curve,
     };
+    let estimate = applied.estimate;
     proto::AppliedThreshold {
         cosine: applied.threshold.cosine(),
         source: source.into(),
-        estimated_error_rate: None, // no calibration curve yet
+        estimated_error_rate: estimate.map(|estimate| estimate.rate),
+        estimated_error_rate_low: estimate.map(|estimate| estimate.interval.low),
+        estimated_error_rate_high: estimate.map(|estimate| estimate.interval.high),
+        curve_id: estimate.map(|estimate| estimate.curve.to_string()).unwrap_or_default(),
+        warning: match estimate.is_some_and(|estimate| estimate.is_outgrown) {
+            true => proto::ThresholdWarning::GalleryOutgrewCurve.into(),
+            false => proto::ThresholdWarning::Unspecified.into(),
+        },
     }
 }
 

@@ -60,7 +60,7 @@ async fn embed(engine: &Engine, request: proto::EmbedRequest) -> Result<proto::E
 async fn verify(engine: &Engine, request: proto::VerifyRequest) -> Result<proto::VerifyResponse, Error> {
     let operating_point = convert::operating_point(request.operating_point)?;
     // Asked for what cannot be answered: said before any photo is looked at.
-    matching::verification_threshold(operating_point, None)?;
+    matching::verification_threshold(operating_point, None, None)?;
     let settings = convert::detection(request.detection)?;
     let selection = convert::one_face_selection(request.face_selection)?;
     let (a, b) = (required_side("a", request.a)?, required_side("b", request.b)?);
@@ -70,7 +70,7 @@ async fn verify(engine: &Engine, request: proto::VerifyRequest) -> Result<proto:
     )?;
     let first = a.templates.first().ok_or_else(|| Error::internal("a side without a template"))?;
     let of_pack = engine.pack.verification.filter(|_| *first.pack_id() == engine.pack.id);
-    let verified = matching::verify(&a.templates, &b.templates, operating_point, of_pack)?;
+    let verified = matching::verify(&a.templates, &b.templates, operating_point, of_pack, None)?;
     Ok(convert::verify_reply(&verified, first.pack_id(), a.choice, b.choice))
 }
 

@@ -86,8 +86,9 @@ pub(super) fn check_defaults(engine: &Engine, gallery: &Gallery) -> Result<Check
     let (of_search, of_pair) = (pack.and_then(|pack| pack.identification), pack.and_then(|pack| pack.verification));
     let default = OperatingPoint::Default;
     Ok(CheckDefaults {
-        duplicate: matching::identification_threshold(default, None, of_search)?.threshold,
-        consistency: matching::verification_threshold(default, of_pair)?.threshold,
+        duplicate: matching::identification_threshold(default, None, of_search, matching::Searched::default())?
+            .threshold,
+        consistency: matching::verification_threshold(default, of_pair, None)?.threshold,
     })
 }
 

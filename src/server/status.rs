@@ -58,6 +58,7 @@ fn code(error: &Error) -> Code {
         Error::AlreadyExists(_) | Error::Refused(Finding::DuplicateIdentity { .. }) => Code::AlreadyExists,
         Error::PackMismatch { .. }
         | Error::NoCalibrationCurve { .. }
+        | Error::RateOutOfReach { .. }
         | Error::GalleryNotEmpty { .. }
         | Error::LastTemplate
         | Error::UnderWay(_)
@@ -76,8 +77,9 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::PackMismatch { expected, found } => {
             [("expected".into(), expected.to_string()), ("found".into(), found.to_string())].into()
         }
-        Error::NoCalibrationCurve { comparisons_needed } => {
-            [("comparisons_needed".into(), comparisons_needed.to_string())].into()
+        Error::NoCalibrationCurve { comparisons_needed, comparisons_found } => {
+            let counts = [("comparisons_needed", comparisons_needed), ("comparisons_found", comparisons_found)];
+            counts.map(|(name, count)| (name.into(), count.to_string())).into()
         }
         // Each measure with its value, each limit with its own.
         error => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::biometrics::calibration::{KnownCurve, NoThreshold, comparisons_needed, fmr_of_fpir};
+use crate::biometrics::calibration::{CurveOf, GallerySize, KnownCurve, NoThreshold, comparisons_needed, fmr_of_fpir};
 use crate::biometrics::decision::{AmbiguityMargin, Identification, Verification};
 use crate::biometrics::ids::IdentityId;
 use crate::biometrics::score::{AppliedThreshold, OperatingPoint, Score, Threshold, ThresholdSource};
@@ -45,21 +45,33 @@ pub fn verify(
     Ok(Verified { decision: Verification::decide(score, threshold.threshold), score, threshold })
 }
 
-/// Resolves the threshold of a comparison: the request's, else the pack's, else the uncalibrated default.
+/// The false match rate that a curve is asked for where the caller states nothing.
+pub const FMR_DEFAULT: f64 = 1e-3;
+
+/// The false positive identification rate that a curve is asked for where the caller states nothing.
+pub const FPIR_DEFAULT: f64 = 1e-2;
+
+/// Resolves the threshold of a comparison: the request's, else the pack's, else the curve's at [`FMR_DEFAULT`], else the
+/// uncalibrated default. A gallery's own curve comes before the pack's threshold.
 ///
-/// *Errors*: [`Error::BadField`] for an FPIR, which is a rate of searches; [`Error::NoCalibrationCurve`] for an FMR.
+/// *Errors*: [`Error::BadField`] for an FPIR, which is a rate of searches; [`Error::NoCalibrationCurve`] for an FMR that no
+/// curve supports; [`Error::RateOutOfReach`].
 pub fn verification_threshold(
     operating_point: OperatingPoint,
     of_pack: Option<Threshold>,
     curve: Option<&KnownCurve>,
 ) -> Result<AppliedThreshold, Error> {
+    let for_rate = |rate: f64| threshold_for(curve, rate, |curve| curve.threshold_for_fmr(rate));
     let (threshold, source) = match operating_point {
         OperatingPoint::Cosine(threshold) => (threshold, ThresholdSource::Request),
-        OperatingPoint::Fmr(rate) => (threshold_for_fmr(curve, rate.value())?, ThresholdSource::Curve),
+        OperatingPoint::Fmr(rate) => (for_rate(rate.value())?, ThresholdSource::Curve),
         OperatingPoint::Fpir(_) => {
             return Err(Error::bad_field("operating_point.fpir", "absent: verification takes a cosine or an FMR"));
         }
-        OperatingPoint::Default => first_of([(of_pack, ThresholdSource::Pack)], Threshold::VERIFICATION_DEFAULT),
+        OperatingPoint::Default => {
+            let of_curve = for_rate(FMR_DEFAULT).ok();
+            default_of(None, of_pack, (of_curve, curve), Threshold::VERIFICATION_DEFAULT)
+        }
     };
     let estimate = curve.map(|curve| curve.of_comparison(threshold.cosine()));
     Ok(AppliedThreshold { threshold, source, estimate })
@@ -68,38 +80,40 @@ pub fn verification_threshold(
 /// What a search is decided by, besides what was stated.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Searched<'a> {
-    /// How many are enrolled.
-    pub gallery_size: u64,
+    /// How large the gallery is. Also of a search among some of its identities, whose FPIR is lower then than it is said.
+    pub size: GallerySize,
     /// What is known of scores.
     pub curve: Option<&'a KnownCurve>,
 }
 
-/// Resolves the threshold of a search: the request's, else the gallery's, else the pack's, else the uncalibrated
-/// default.
+/// Resolves the threshold of a search: the request's, else the gallery's, else the pack's, else the curve's at
+/// [`FPIR_DEFAULT`] and the gallery's size, else the uncalibrated default. A gallery's own curve comes before the pack's
+/// threshold.
 ///
-/// *Errors*: [`Error::BadField`] for an FMR, which is a rate of comparisons; [`Error::NoCalibrationCurve`] for an FPIR.
+/// *Errors*: [`Error::BadField`] for an FMR, which is a rate of comparisons; [`Error::NoCalibrationCurve`] for an FPIR that no
+/// curve supports; [`Error::RateOutOfReach`].
 pub fn identification_threshold(
     operating_point: OperatingPoint,
     of_gallery: Option<Threshold>,
     of_pack: Option<Threshold>,
     searched: Searched<'_>,
 ) -> Result<AppliedThreshold, Error> {
-    let Searched { gallery_size, curve } = searched;
+    let Searched { size, curve } = searched;
+    let for_rate = |rate: f64| {
+        threshold_for(curve, fmr_of_fpir(rate, size.comparisons), |curve| curve.threshold_for_fpir(rate, size))
+    };
     let (threshold, source) = match operating_point {
         OperatingPoint::Cosine(threshold) => (threshold, ThresholdSource::Request),
-        OperatingPoint::Fpir(rate) => {
-            let fmr = fmr_of_fpir(rate.value(), gallery_size);
-            (threshold_for_fmr(curve, fmr)?, ThresholdSource::Curve)
-        }
+        OperatingPoint::Fpir(rate) => (for_rate(rate.value())?, ThresholdSource::Curve),
         OperatingPoint::Fmr(_) => {
             return Err(Error::bad_field("operating_point.fmr", "absent: identification takes a cosine or an FPIR"));
         }
         OperatingPoint::Default => {
-            let sources = [(of_gallery, ThresholdSource::Gallery), (of_pack, ThresholdSource::Pack)];
-            first_of(sources, Threshold::IDENTIFICATION_DEFAULT)
+            let of_curve = for_rate(FPIR_DEFAULT).ok();
+            default_of(of_gallery, of_pack, (of_curve, curve), Threshold::IDENTIFICATION_DEFAULT)
         }
     };
-    let estimate = curve.map(|curve| curve.of_search(threshold.cosine(), gallery_size));
+    let estimate = curve.map(|curve| curve.of_search(threshold.cosine(), size));
     Ok(AppliedThreshold { threshold, source, estimate })
 }
 
@@ -135,11 +149,15 @@ pub fn settle_each_identity_once(
 /// How many identities a search must return for [`identify`] to see a runner-up.
 pub const RANKED_MIN: usize = 2;
 
-fn threshold_for_fmr(curve: Option<&KnownCurve>, fmr: f64) -> Result<Threshold, Error> {
+fn threshold_for(
+    curve: Option<&KnownCurve>,
+    fmr: f64,
+    read: impl Fn(&KnownCurve) -> Result<f32, NoThreshold>,
+) -> Result<Threshold, Error> {
     let Some(curve) = curve else {
         return Err(Error::NoCalibrationCurve { comparisons_needed: comparisons_needed(fmr), comparisons_found: 0 });
     };
-    let cosine = curve.threshold_for_fmr(fmr).map_err(|error| match error {
+    let cosine = read(curve).map_err(|error| match error {
         NoThreshold::NotEnough { needed, found } => {
             Error::NoCalibrationCurve { comparisons_needed: needed, comparisons_found: found }
         }
@@ -148,18 +166,28 @@ fn threshold_for_fmr(curve: Option<&KnownCurve>, fmr: f64) -> Result<Threshold, 
     Threshold::from_cosine("operating_point", cosine)
 }
 
-fn first_of<const N: usize>(
-    sources: [(Option<Threshold>, ThresholdSource); N],
+/// Of what is stated or known, the nearest to the gallery.
+fn default_of(
+    of_gallery: Option<Threshold>,
+    of_pack: Option<Threshold>,
+    (of_curve, curve): (Option<Threshold>, Option<&KnownCurve>),
     default: Threshold,
 ) -> (Threshold, ThresholdSource) {
-    let stated = sources.into_iter().find_map(|(threshold, source)| Some((threshold?, source)));
-    stated.unwrap_or((default, ThresholdSource::UncalibratedDefault))
+    let is_gallerys = curve.is_some_and(|curve| matches!(curve.of, CurveOf::Gallery { .. }));
+    let stated = [
+        (of_gallery, ThresholdSource::Gallery),
+        (of_curve.filter(|_| is_gallerys), ThresholdSource::Curve),
+        (of_pack, ThresholdSource::Pack),
+        (of_curve, ThresholdSource::Curve),
+    ];
+    let nearest = stated.into_iter().find_map(|(threshold, source)| Some((threshold?, source)));
+    nearest.unwrap_or((default, ThresholdSource::UncalibratedDefault))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::biometrics::calibration::{Curve, CurveId, ScoreCounts};
+    use crate::biometrics::calibration::{Curve, ScoreCounts};
     use crate::biometrics::ids::PackId;
     use crate::biometrics::score::ErrorRate;
 
@@ -169,6 +197,10 @@ mod tests {
 
     fn threshold(cosine: f32) -> Threshold {
         Threshold::from_cosine("t", cosine).expect("a cosine")
+    }
+
+    fn sized(count: u64) -> GallerySize {
+        GallerySize { identities: count, comparisons: count }
     }
 
     fn rate(rate: f64) -> ErrorRate {
@@ -187,20 +219,33 @@ mod tests {
     fn threshold_of_a_curve_rises_with_the_gallery_until_it_supports_no_more() {
         let mut non_mated = ScoreCounts::default();
         (0..30_000).for_each(|at| non_mated.add(at as f32 / 100_000.0).expect("a score"));
-        let curve = Curve::of(&ScoreCounts::default(), &non_mated).stated();
+        let curve = Curve::of(&ScoreCounts::default(), &non_mated);
         let pack_id = PackId::from_digits("0a".repeat(16));
-        let known = KnownCurve { id: CurveId([7; 16]), pack_id, curve, identities: Some(2) };
-        let at = |gallery_size| {
-            let searched = Searched { gallery_size, curve: Some(&known) };
+        let known = |of| KnownCurve::new(pack_id.clone(), &curve, of, String::new(), None);
+        let (known, of_pack) = (known(CurveOf::Gallery { identities: 2 }), known(CurveOf::Pack));
+        let at = |size| {
+            let searched = Searched { size: sized(size), curve: Some(&known) };
             identification_threshold(OperatingPoint::Fpir(rate(0.01)), None, None, searched)
         };
         let (few, many) = (at(10).expect("a threshold"), at(100).expect("a threshold"));
         assert!(few.threshold.cosine() < many.threshold.cosine() && many.source == ThresholdSource::Curve);
         let (few, many) = (few.estimate.expect("an estimate"), many.estimate.expect("an estimate"));
         assert!(few.rate <= 0.01 && many.rate <= 0.01 && many.interval.high > many.rate);
-        assert_eq!((few.is_outgrown, many.is_outgrown, many.curve.to_string()), (false, true, "07".repeat(16)));
+        assert_eq!((few.is_outgrown, many.is_outgrown, many.curve), (false, true, known.id));
         let refused = at(1_000);
         assert!(matches!(refused, Err(Error::NoCalibrationCurve { comparisons_found: 30_000, .. })));
+        // Without a word of the caller: what is nearest to the gallery, and never what the curve does not support.
+        let default = |of_gallery, of_pack, size, curve| {
+            let searched = Searched { size: sized(size), curve: Some(curve) };
+            let found = identification_threshold(OperatingPoint::Default, of_gallery, of_pack, searched);
+            found.expect("a threshold").source
+        };
+        let stated = Some(threshold(0.4));
+        assert_eq!(default(stated, stated, 10, &known), ThresholdSource::Gallery);
+        assert_eq!(default(None, stated, 10, &known), ThresholdSource::Curve);
+        assert_eq!(default(None, stated, 10, &of_pack), ThresholdSource::Pack);
+        assert_eq!(default(None, None, 10, &of_pack), ThresholdSource::Curve);
+        assert_eq!(default(None, None, 1_000, &of_pack), ThresholdSource::UncalibratedDefault);
         let pair = verification_threshold(OperatingPoint::Fmr(rate(0.01)), None, Some(&known)).expect("a threshold");
         assert!(pair.estimate.is_some_and(|estimate| estimate.rate <= 0.01) && pair.threshold.cosine() > 0.29);
     }

@@ -130,7 +130,7 @@ impl Question {
         let (gallery, status) = engine.galleries.gallery(&self.gallery)?;
         let of_pack = engine.pack.identification.filter(|_| gallery.pack_id == engine.pack.id);
         let GallerySettings { identification, ambiguity_margin, .. } = gallery.settings;
-        let searched = matching::Searched { gallery_size: status.counts.identities, curve: None };
+        let searched = matching::Searched::default();
         let threshold = matching::identification_threshold(self.operating_point, identification, of_pack, searched)?;
         Ok((Rule { threshold, margin: self.margin.unwrap_or(ambiguity_margin) }, status.counts.identities))
     }

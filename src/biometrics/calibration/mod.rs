@@ -15,6 +15,7 @@ mod known;
 mod random;
 mod rate;
 mod searches;
+mod stated;
 
 pub use analysis::{Analysis, Distribution, EqualError, FMRS, Operating, Plan, QUANTILES, ScoreSet, Unit};
 pub use bootstrap::{Bootstrap, Comparison, Side, Total, Variances};
@@ -22,7 +23,8 @@ pub use counts::{NotAScore, ScoreCounts, Steps};
 pub use cross::{CrossScores, Faces, NO_GROUP};
 pub use curve::{Curve, Inflation, NoThreshold, Point, d_prime, threshold_for};
 pub use difference::{difference, holm};
-pub use known::{CurveId, Estimate, KnownCurve, OUTGROWN};
+pub use known::{CurveId, CurveOf, Estimate, GallerySize, KnownCurve, OUTGROWN};
 pub use random::Random;
 pub use rate::{Interval, Method, Rate, comparisons_needed, exact, fmr_of_fpir, fpir_of_fmr};
 pub use searches::{Search, Searches};
+pub use stated::{BadCurve, StatedCurve, StatedSteps};

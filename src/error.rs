@@ -128,6 +128,8 @@ pub enum Entity {
     Template,
     /// An import that broke off.
     Import,
+    /// A calibration curve.
+    Curve,
 }
 
 impl std::fmt::Display for Entity {
@@ -137,6 +139,7 @@ impl std::fmt::Display for Entity {
             Entity::Identity => "identity",
             Entity::Template => "template",
             Entity::Import => "import",
+            Entity::Curve => "calibration curve",
         })
     }
 }
@@ -196,10 +199,12 @@ impl Error {
             Error::NotFound(Entity::Identity) => "IDENTITY_NOT_FOUND",
             Error::NotFound(Entity::Template) => "TEMPLATE_NOT_FOUND",
             Error::NotFound(Entity::Import) => "IMPORT_NOT_FOUND",
+            Error::NotFound(Entity::Curve) => "CURVE_NOT_FOUND",
             Error::AlreadyExists(Entity::Gallery) => "GALLERY_EXISTS",
             Error::AlreadyExists(Entity::Identity) => "IDENTITY_EXISTS",
             Error::AlreadyExists(Entity::Template) => "TEMPLATE_EXISTS",
             Error::AlreadyExists(Entity::Import) => "IMPORT_EXISTS",
+            Error::AlreadyExists(Entity::Curve) => "CURVE_EXISTS",
             Error::PackMismatch { .. } => "PACK_MISMATCH",
             Error::NoCalibrationCurve { .. } => "NO_CALIBRATION_CURVE",
             Error::RateOutOfReach { .. } => "RATE_OUT_OF_REACH",

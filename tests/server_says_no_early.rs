@@ -95,7 +95,7 @@ async fn health_and_reflection_name_every_service() {
     let Some(shared) = common::shared("health_and_reflection_name_every_service") else { return };
     let data = tempfile::tempdir().expect("a folder");
     let running = common::serve(&shared, data.path(), &[]).await;
-    let services = ["FaceService", "GalleryService", "EnrollmentService", "MatchService"];
+    let services = ["FaceService", "GalleryService", "EnrollmentService", "MatchService", "CalibrationService"];
     let services = services.map(|name| format!("facematch.v1.{name}"));
     for service in services.iter().map(String::as_str).chain([""]) {
         assert_eq!(health(running.channel.clone(), service).await, ServingStatus::Serving, "{service}");

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use crate::biometrics::face::FaceSelection;
-use crate::biometrics::score::{OperatingPoint, Threshold};
+use crate::biometrics::score::{ErrorRate, OperatingPoint, Threshold};
 use crate::contract as proto;
 use crate::detect::scales::Scales;
 use crate::pipeline::DetectionSettings;
@@ -71,14 +71,20 @@ impl Face {
     }
 }
 
-/// Resolves a stated cosine.
-pub(super) fn operating_point(cosine: Option<f32>) -> anyhow::Result<OperatingPoint> {
-    let threshold = cosine.map(|cosine| Threshold::from_cosine("--threshold", cosine)).transpose()?;
-    Ok(threshold.map_or(OperatingPoint::Default, OperatingPoint::Cosine))
+/// Resolves what is stated of a comparison: a cosine or an FMR.
+pub(super) fn operating_point(cosine: Option<f32>, fmr: Option<f64>) -> anyhow::Result<OperatingPoint> {
+    Ok(match (cosine, fmr) {
+        (Some(cosine), _) => OperatingPoint::Cosine(Threshold::from_cosine("--threshold", cosine)?),
+        (None, Some(fmr)) => OperatingPoint::Fmr(ErrorRate::new("--fmr", fmr)?),
+        (None, None) => OperatingPoint::Default,
+    })
 }
 
-pub(super) fn operating_point_request(cosine: Option<f32>) -> Option<proto::OperatingPoint> {
-    cosine.map(|cosine| proto::OperatingPoint { value: Some(proto::operating_point::Value::Cosine(cosine)) })
+/// What is stated of a search: a cosine or an FPIR.
+pub(super) fn operating_point_request(cosine: Option<f32>, fpir: Option<f64>) -> Option<proto::OperatingPoint> {
+    use proto::operating_point::Value;
+    let value = cosine.map(Value::Cosine).or(fpir.map(Value::Fpir));
+    value.map(|value| proto::OperatingPoint { value: Some(value) })
 }
 
 /// Says a threshold and where it came from.
@@ -93,7 +99,25 @@ pub(super) fn threshold_text(threshold: Option<&proto::AppliedThreshold>) -> Str
             "uncalibrated default: no error rate is known for it"
         }
     };
-    format!("threshold {:.4} ({source})", threshold.cosine)
+    let rate =
+        match (threshold.estimated_error_rate, threshold.estimated_error_rate_low, threshold.estimated_error_rate_high)
+        {
+            (Some(rate), Some(low), Some(high)) => {
+                format!("; false matches {}, 95 %: {} to {}", share(rate), share(low), share(high))
+            }
+            _ => String::new(),
+        };
+    let warning = match threshold.warning() {
+        proto::ThresholdWarning::GalleryOutgrewCurve => "; the gallery outgrew its curve: measure it again",
+        proto::ThresholdWarning::Unspecified => "",
+    };
+    format!("threshold {:.4} ({source}{rate}{warning})", threshold.cosine)
+}
+
+/// Says a share in percent, with as many decimals as it takes.
+fn share(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent != 0.0 && percent < 0.01 { format!("{percent:.1e} %") } else { format!("{percent:.2} %") }
 }
 
 /// Says which face of a photo was used, where there were several.

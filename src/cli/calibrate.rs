@@ -27,12 +27,13 @@ use crate::biometrics::calibration::{
 };
 use crate::config::Config;
 use crate::decode::decode;
+use crate::model::curve_section;
 
 /// Measure which threshold has which error rates, on photos of your own. Needs no server
 ///
 /// PAIRS.csv names two photos and a label a line: image1,image2,label. Templates are computed once a photo and kept in the
 /// output folder, so that what was broken off goes on, and what is run again takes a moment. Written are report.html, its
-/// figures as SVG and PNG, report.json (which `predict` reads) and scores.csv. Exit code 0: done; 1: some photos gave no
+/// figures as SVG and PNG, report.json (which `predict` and `curve set` read), scores.csv and curve.toml (for a pack's manifest). Exit code 0: done; 1: some photos gave no
 /// template, and are named in the report; 2: error. With --json: the report.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -368,6 +369,7 @@ impl Job<'_> {
             std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
         };
         write("report.html", page::page(study, &figures)?)?;
+        write("curve.toml", curve_section(&study.analysis.curve, &study.source))?;
         write("report.json", format!("{:#}\n", report::json(study)))
     }
 

@@ -28,6 +28,10 @@ pub(super) struct Arguments {
     /// Cosine from -1 to 1: a score at or above it is a match [default: the gallery's, else the pack's, else 0.5]
     #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
     threshold: Option<f32>,
+    /// The share of strangers' searches that may name somebody, such as 1e-2, at the gallery's size now; needs a calibration
+    /// curve of the gallery or its pack
+    #[arg(long, value_name = "RATE", conflicts_with = "threshold")]
+    fpir: Option<f64>,
     /// How far a match must be above a runner-up who matches too, 0 to 1 [default: the gallery's]
     #[arg(long, value_name = "COSINE")]
     margin: Option<f32>,
@@ -58,7 +62,7 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         gallery_id: arguments.gallery,
         probe: Some(proto::Probe { probe: Some(proto::probe::Probe::Photo(proto::Photo { data })) }),
         top_k: arguments.top_k,
-        operating_point: operating_point_request(arguments.threshold),
+        operating_point: operating_point_request(arguments.threshold, arguments.fpir),
         ambiguity_margin: arguments.margin,
         exact: arguments.exact,
         face_selection: match arguments.every_face {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod calibrate;
+mod curve;
 mod detect;
 mod draw;
 mod embeddings;
@@ -87,11 +88,12 @@ enum Command {
     Identify(identify::Arguments),
     Gallery(gallery::Arguments),
     Identity(identity::Arguments),
+    Curve(curve::Arguments),
     Load(load::Arguments),
 }
 
 /// Which settings each command uses, besides those of all.
-const SCOPES: [(&str, &[Scope]); 11] = [
+const SCOPES: [(&str, &[Scope]); 12] = [
     ("serve", &[Scope::Model, Scope::Server]),
     ("detect", &[Scope::Model]),
     ("verify", &[Scope::Model]),
@@ -102,6 +104,7 @@ const SCOPES: [(&str, &[Scope]); 11] = [
     ("identify", &[Scope::Client]),
     ("gallery", &[Scope::Client]),
     ("identity", &[Scope::Client]),
+    ("curve", &[Scope::Client]),
     ("load", &[Scope::Client]),
 ];
 
@@ -133,6 +136,7 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Identify(arguments) => block_on(identify::run(&config, &output, arguments)),
         Command::Gallery(arguments) => block_on(gallery::run(&config, &output, arguments)),
         Command::Identity(arguments) => block_on(identity::run(&config, &output, arguments)),
+        Command::Curve(arguments) => block_on(curve::run(&config, &output, arguments)),
         Command::Load(arguments) => block_on(load::run(&config, &output, arguments)),
     }
 }

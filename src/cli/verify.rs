@@ -26,6 +26,9 @@ pub(super) struct Arguments {
     /// Cosine from -1 to 1: a score at or above it is a match [default: the pack's, else 0.2]
     #[arg(long, value_name = "COSINE", allow_negative_numbers = true)]
     threshold: Option<f32>,
+    /// The false match rate to keep to, such as 1e-3; needs a pack with a calibration curve
+    #[arg(long, value_name = "RATE", conflicts_with = "threshold")]
+    fmr: Option<f64>,
     #[command(flatten)]
     face: Face,
     #[command(flatten)]
@@ -33,11 +36,11 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(config: &Config, output: &Output, arguments: &Arguments) -> anyhow::Result<Answer> {
-    let operating_point = operating_point(arguments.threshold)?;
+    let operating_point = operating_point(arguments.threshold, arguments.fmr)?;
     let (pack, mut pipeline) = local::open(config)?;
     let (a, a_choice) = side(&mut pipeline, arguments, &arguments.a)?;
     let (b, b_choice) = side(&mut pipeline, arguments, &arguments.b)?;
-    let verified = matching::verify(&a, &b, operating_point, pack.verification, None)?;
+    let verified = matching::verify(&a, &b, operating_point, pack.verification, pack.curve.as_deref())?;
     let reply = verify_reply(&verified, &pack.id, Some(a_choice), Some(b_choice));
     output.reply(&reply, |reply| text(arguments, reply))?;
     Ok(Answer::yes_if(reply.decision() == proto::VerifyDecision::Match))

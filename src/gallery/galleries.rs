@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::compaction::Compacting;
+use super::curves;
 use super::enrolment::{self, Enrolled, Enrollment};
 use super::import::{Importing, Sole};
 use super::index::{Delta, GalleryIndex, Indexes};
@@ -102,6 +103,9 @@ impl Galleries {
                 Some(index) => index,
                 None => build_index(&store, &stored).map_err(unopenable)?,
             });
+        }
+        for (owner, curve) in curves::read_curves(&store).map_err(unopenable)? {
+            indexes.set_curve(owner, Some(curve));
         }
         store.shed(indexes.identities());
         let sequence = store.sequence().map_err(unopenable)?;

@@ -8,6 +8,7 @@ use roaring::RoaringBitmap;
 
 use super::batch::Batch;
 use super::builder::{self, Build};
+use super::curves::CurveOwner;
 use super::exact::{ExactSearch, Wanted};
 use super::graph::GraphSearch;
 use super::metadata::MetadataIndex;
@@ -18,6 +19,7 @@ use super::types::{
     Gallery, GalleryCounts, GalleryStatus, GraphRecall, Identity, RecallTarget, Scope, Search, SearchOutcome,
     SearchPath, SearchPolicy,
 };
+use crate::biometrics::calibration::{KnownCurve, Random};
 use crate::biometrics::ids::{GalleryId, IdentityId};
 use crate::error::Error;
 
@@ -79,12 +81,14 @@ pub(super) enum Delta {
     GalleryDropped(GalleryId),
     IdentitySet(GalleryId, Box<Identity>),
     IdentityDropped(GalleryId, IdentityId),
+    CurveSet(CurveOwner, Option<Arc<KnownCurve>>),
 }
 
 /// All galleries' indexes. One writer applies deltas; searches share a gallery's read lock.
 #[derive(Default)]
 pub(super) struct Indexes {
     galleries: RwLock<BTreeMap<GalleryId, Arc<Shared>>>,
+    curves: RwLock<BTreeMap<CurveOwner, Arc<KnownCurve>>>,
     /// Graphs being built: waited for at the end.
     builders: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -324,7 +328,37 @@ impl Indexes {
             Delta::GalleryDropped(id) => self.drop_gallery(&id),
             Delta::IdentitySet(gallery, identity) => self.change(&gallery, |index| index.set_identity(&identity)),
             Delta::IdentityDropped(gallery, identity) => self.change(&gallery, |index| index.drop_identity(&identity)),
+            Delta::CurveSet(owner, curve) => self.set_curve(owner, curve),
         }
+    }
+
+    pub(super) fn curve(&self, owner: &CurveOwner) -> Option<Arc<KnownCurve>> {
+        read(&self.curves).get(owner).cloned()
+    }
+
+    pub(super) fn set_curve(&self, owner: CurveOwner, curve: Option<Arc<KnownCurve>>) {
+        let mut curves = write(&self.curves);
+        match curve {
+            Some(curve) => curves.insert(owner, curve),
+            None => curves.remove(&owner),
+        };
+    }
+
+    /// Returns up to `count` of a gallery's identities, chosen by chance.
+    ///
+    /// *Errors*: [`Error::NotFound`].
+    pub(super) fn some_identities(
+        &self,
+        gallery: &GalleryId,
+        count: usize,
+        seed: u64,
+    ) -> Result<Vec<IdentityId>, Error> {
+        let shared = self.find(gallery).ok_or(Error::NotFound(crate::error::Entity::Gallery))?;
+        let index = read(&shared.index);
+        let mut numbers: Vec<u32> =
+            (0..index.rows.numbers() as u32).filter(|number| index.rows.identity(*number).is_some()).collect();
+        Random::new(seed).shuffle(&mut numbers);
+        Ok(numbers.iter().take(count).filter_map(|number| index.rows.identity(*number).cloned()).collect())
     }
 
     /// Takes an index that was built from the store at start.
@@ -425,6 +459,7 @@ impl Indexes {
     fn drop_gallery(&self, id: &GalleryId) {
         // Let go before gigabytes are given back, for which nobody waits.
         let dropped = write(&self.galleries).remove(id);
+        self.set_curve(CurveOwner::Gallery(id.clone()), None);
         if let Some(shared) = dropped {
             cancel_build(&shared);
         }

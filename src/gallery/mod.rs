@@ -13,6 +13,7 @@ mod builder;
 mod coarse;
 mod compaction;
 mod crash;
+mod curves;
 mod disk;
 mod enrolment;
 mod exact;
@@ -41,6 +42,7 @@ mod writer;
 
 pub use archive::read_file_ids;
 pub use compaction::Compaction;
+pub use curves::{CurveOwner, NewCurve};
 pub use enrolment::{Enrolled, Enrollment};
 pub use exact::{ExactSearch, Wanted};
 pub use export::ExportPart;

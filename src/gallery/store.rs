@@ -9,6 +9,7 @@
 //! | `m/id` | the store's own id, as the marker file has it |
 //! | `g/` gallery id | gallery record |
 //! | `s/` gallery id | staged record: how far the import of this gallery has come |
+//! | `k/g/` gallery id, `k/p/` pack id | calibration curve |
 //! | `i/` gallery number (8 bytes), identity id | identity record: one an identity, its templates within |
 //! | `d/` gallery number | nothing: the identities of this deleted gallery are still to be removed |
 //! | `t/` gallery number | changes of this gallery are logged; those up to this sequence are dropped from the log |
@@ -28,11 +29,12 @@ use std::time::Duration;
 use sled::{Batch, Db};
 
 use super::crash::step;
+use super::curves::{CurveOwner, CurveRecord};
 use super::marker::{self, Marker};
 use super::memory;
 use super::record::{self, GalleryRecord, StagedRecord};
 use super::types::{Gallery, Identity, StoreError};
-use crate::biometrics::ids::{GalleryId, IdentityId};
+use crate::biometrics::ids::{GalleryId, IdentityId, PackId};
 use crate::error::Error;
 
 const FORMAT: u32 = 1;
@@ -41,6 +43,9 @@ const SEQUENCE_KEY: &[u8] = b"m/sequence";
 const ID_KEY: &[u8] = b"m/id";
 const GALLERIES: &[u8] = b"g/";
 const STAGED: &[u8] = b"s/";
+const CURVES: &[u8] = b"k/";
+const GALLERY_CURVES: &[u8] = b"k/g/";
+const PACK_CURVES: &[u8] = b"k/p/";
 const IDENTITIES: &[u8] = b"i/";
 const DELETED: &[u8] = b"d/";
 const LOGGED: &[u8] = b"t/";
@@ -118,6 +123,7 @@ impl Write {
     /// Removes a gallery; its identities are removed by [`Store::purge_some`].
     pub(super) fn remove_gallery(&mut self, stored: &StoredGallery) {
         self.remove(gallery_key(&stored.gallery.id));
+        self.remove_curve(&CurveOwner::Gallery(stored.gallery.id.clone()));
         self.remove_range(stored.number);
     }
 
@@ -146,6 +152,16 @@ impl Write {
     /// Has all identities of a number removed by [`Store::purge_some`].
     pub(super) fn remove_range(&mut self, number: u64) {
         self.insert(number_key(DELETED, number), Vec::new());
+    }
+
+    pub(super) fn set_curve(&mut self, owner: &CurveOwner, curve: &CurveRecord) {
+        let key = curve_key(owner);
+        let record = record::seal(&key, curve);
+        self.insert(key, record);
+    }
+
+    pub(super) fn remove_curve(&mut self, owner: &CurveOwner) {
+        self.remove(curve_key(owner));
     }
 
     fn insert(&mut self, key: Vec<u8>, value: Vec<u8>) {
@@ -339,6 +355,21 @@ impl Store {
     pub(super) fn staged(&self, id: &GalleryId) -> Result<Option<StagedRecord>, Error> {
         let key = staged_key(id);
         self.db().get(&key).map_err(failure)?.map(|bytes| record::unseal(&key, &bytes)).transpose()
+    }
+
+    /// Iterates over all curves: whose, and the record or what is wrong with it. A key that is of nobody is passed over.
+    pub(super) fn curves(&self) -> impl Iterator<Item = Result<(CurveOwner, Result<CurveRecord, Error>), Error>> {
+        self.db().scan_prefix(CURVES).filter_map(|entry| {
+            let read = || {
+                let (key, bytes) = entry.map_err(failure)?;
+                Ok(curve_owner(&key).map(|owner| (owner, record::unseal(&key, &bytes))))
+            };
+            read().transpose()
+        })
+    }
+
+    pub(super) fn has_curve(&self, owner: &CurveOwner) -> Result<bool, Error> {
+        self.db().contains_key(curve_key(owner)).map_err(failure)
     }
 
     /// Looks on while keys under a prefix change.
@@ -692,6 +723,20 @@ fn gallery_key(id: &GalleryId) -> Vec<u8> {
 
 fn staged_key(id: &GalleryId) -> Vec<u8> {
     [STAGED, id.as_str().as_bytes()].concat()
+}
+
+fn curve_key(owner: &CurveOwner) -> Vec<u8> {
+    match owner {
+        CurveOwner::Gallery(id) => [GALLERY_CURVES, id.as_str().as_bytes()].concat(),
+        CurveOwner::Pack(id) => [PACK_CURVES, id.as_str().as_bytes()].concat(),
+    }
+}
+
+fn curve_owner(key: &[u8]) -> Option<CurveOwner> {
+    let text = |prefix: &[u8]| std::str::from_utf8(key.strip_prefix(prefix)?).ok();
+    let gallery = || Some(CurveOwner::Gallery(GalleryId::parse(text(GALLERY_CURVES)?).ok()?));
+    let pack = || Some(CurveOwner::Pack(PackId::parse(text(PACK_CURVES)?).ok()?));
+    gallery().or_else(pack)
 }
 
 fn number_key(prefix: &[u8], number: u64) -> Vec<u8> {

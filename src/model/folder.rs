@@ -39,6 +39,7 @@ pub(super) fn read(folder: &Path, environment: &Environment) -> Result<PackParts
         recognizer,
         verification: None,
         identification: None,
+        curve: None,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::biometrics::calibration::{Curve, Inflation, KnownCurve, StatedCurve, StatedSteps};
 use crate::tensor::{ChannelOrder, Preprocessing};
 
 /// Name of the manifest in a pack's folder.
@@ -19,6 +20,7 @@ pub(super) struct Manifest {
     pub recognizer: RecognizerEntry,
     #[serde(default)]
     pub thresholds: ThresholdEntries,
+    pub curve: Option<CurveEntry>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,6 +65,69 @@ pub(super) struct ModelEntry {
 pub(super) struct ThresholdEntries {
     pub verification_cosine: Option<f32>,
     pub identification_cosine: Option<f32>,
+}
+
+/// A calibration curve: points of a cosine, in at most four decimals, and how many scores are at or above it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CurveEntry {
+    /// Whose photos were compared, in words.
+    source: String,
+    /// Rising cosines, from all scores to none.
+    #[serde(default)]
+    mated: Vec<(f64, u64)>,
+    non_mated: Vec<(f64, u64)>,
+    /// Cosine, and the ratios of the variances of FMR and FNMR to those of independent comparisons.
+    #[serde(default)]
+    inflation: Vec<(f32, f64, f64)>,
+}
+
+/// Errors of a thinned curve are stated up to this much higher than they were counted.
+const CURVE_RATIO: f64 = 1.05;
+
+/// Writes a curve as the section of a manifest, thinned.
+pub fn curve_section(curve: &Curve, source: &str) -> String {
+    let thinned = curve.to_numbers().thinned(CURVE_RATIO);
+    let points = |steps: &StatedSteps| {
+        let point = |(at, count): &(i32, u64)| format!("[{:.4}, {count}]", f64::from(*at) / 1e4);
+        lines(steps.points.iter().map(point))
+    };
+    let inflation = thinned.inflation.iter().map(|at| format!("[{}, {:.3}, {:.3}]", at.threshold, at.fmr, at.fnmr));
+    format!(
+        "[curve]                         # how many scores are at or above each cosine; errors up to 5 % above what was counted\n\
+         source = {}\nmated = [\n{}]\nnon_mated = [\n{}]\n\
+         inflation = [                   # cosine, and the variances of FMR and FNMR over those of independent comparisons\n{}]\n",
+        toml::Value::from(source),
+        points(&thinned.mated),
+        points(&thinned.non_mated),
+        lines(inflation),
+    )
+}
+
+/// Puts entries on lines of some hundred letters.
+fn lines(entries: impl Iterator<Item = String>) -> String {
+    let entries: Vec<String> = entries.collect();
+    entries.chunks(6).map(|line| format!("    {},\n", line.join(", "))).collect()
+}
+
+impl CurveEntry {
+    /// Returns the curve and where it comes from.
+    ///
+    /// *Errors*: one sentence on what is wrong.
+    pub fn read(self) -> Result<(Curve, String), String> {
+        let steps = |points: Vec<(f64, u64)>| StatedSteps {
+            total: points.first().map_or(0, |(_, count)| *count),
+            points: points.into_iter().map(|(cosine, count)| ((cosine * 1e4).round() as i32, count)).collect(),
+        };
+        let inflation = self.inflation.into_iter().map(|(threshold, fmr, fnmr)| Inflation { threshold, fmr, fnmr });
+        let (mated, non_mated) = (steps(self.mated), steps(self.non_mated));
+        let stated = StatedCurve { mated, non_mated, inflation: inflation.collect() };
+        let curve = Curve::from_numbers(stated).map_err(|error| format!("curve.{error}"))?;
+        if curve.non_mated.total() == 0 || self.source.len() > KnownCurve::SOURCE_BYTES_MAX {
+            return Err("curve.non_mated must have a score, and curve.source at most 256 bytes".to_owned());
+        }
+        Ok((curve, self.source))
+    }
 }
 
 impl ModelEntry {
@@ -113,6 +178,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::biometrics::calibration::ScoreCounts;
 
     const GOOD: &str = r#"
         format = 1
@@ -133,6 +199,29 @@ mod tests {
         mean = [0, 0, 0]
         std = [1, 1, 1]
     "#;
+
+    #[test]
+    fn curve_that_was_written_is_read_again() {
+        let mut counts = [ScoreCounts::default(), ScoreCounts::default()];
+        let [mated, non_mated] = &mut counts;
+        (0..2_000).for_each(|at| mated.add(0.2 + at as f32 / 4_000.0).expect("a score"));
+        (0..50_000).for_each(|at| non_mated.add(at as f32 / 200_000.0).expect("a score"));
+        let inflation = vec![Inflation { threshold: 0.25, fmr: 2.5, fnmr: 1.25 }];
+        let curve = Curve { inflation, ..Curve::of(mated, non_mated) };
+        let text = format!("{GOOD}\n{}", curve_section(&curve, "a \"test\""));
+        let entry = Manifest::parse(&text).expect("a manifest").curve.expect("a curve");
+        let (read, source) = entry.read().expect("a curve");
+        assert_eq!(source, "a \"test\"");
+        assert_eq!(read.to_numbers(), curve.to_numbers().thinned(CURVE_RATIO));
+        let threshold = |curve: &Curve| curve.threshold_for_fmr(1e-3).expect("a threshold");
+        assert!((threshold(&read) - threshold(&curve)).abs() < 1e-3);
+        for (spoilt, named) in [("[[0.5, 1], [0.4, 0]]", "non_mated"), ("[]", "non_mated"), ("[[0.5, 1]]", "non_mated")]
+        {
+            let text = format!("{GOOD}\n[curve]\nsource = \"s\"\nnon_mated = {spoilt}\n");
+            let entry = Manifest::parse(&text).expect("a manifest").curve.expect("a curve");
+            assert!(entry.read().expect_err(spoilt).contains(named));
+        }
+    }
 
     #[test]
     fn manifest_with_a_fault_names_it() {

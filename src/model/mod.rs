@@ -12,5 +12,6 @@ mod session;
 mod tune;
 
 pub use library::{LibraryError, load_runtime};
+pub use manifest::curve_section;
 pub use pack::{Pack, PackError, PackSource, Tuning};
 pub use session::{DetectorSession, RecognizerSession};

@@ -1,6 +1,7 @@
 //! A model pack: one detector, one recogniser, how to feed them, and the defaults that go with them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ort::environment::Environment;
 use sha2::{Digest, Sha256};
@@ -8,9 +9,10 @@ use sha2::{Digest, Sha256};
 use super::cache::Cache;
 use super::folder;
 use super::library::{self, LibraryError};
-use super::manifest::{self, Manifest, ModelEntry};
+use super::manifest::{self, CurveEntry, Manifest, ModelEntry};
 use super::session::{DetectorSession, Network, RecognizerSession, Signature};
 use super::tune::{self, Purpose, Subject};
+use crate::biometrics::calibration::{Curve, CurveOf, KnownCurve};
 use crate::biometrics::ids::PackId;
 use crate::biometrics::score::Threshold;
 use crate::detect::head::{Geometry, Head};
@@ -155,6 +157,8 @@ pub struct Pack {
     pub verification: Option<Threshold>,
     /// Default threshold of identification.
     pub identification: Option<Threshold>,
+    /// The calibration curve of its manifest.
+    pub curve: Option<Arc<KnownCurve>>,
     detector_file: ModelFile,
     recognizer_file: ModelFile,
     environment: &'static Environment,
@@ -178,6 +182,7 @@ pub(super) struct PackParts {
     pub recognizer: RecognizerSpec,
     pub verification: Option<Threshold>,
     pub identification: Option<Threshold>,
+    pub curve: Option<(Curve, String)>,
 }
 
 impl Pack {
@@ -198,8 +203,11 @@ impl Pack {
         if let Tuning::Auto { cache } = &source.tuning {
             parts.tune(environment, cache.as_deref().map(Cache::new).as_ref());
         }
+        let id = pack_id(&parts.recognizer_file.sha256, &parts.recognizer);
+        let known = |(curve, source)| KnownCurve::new(id.clone(), &curve, CurveOf::Pack, source, None);
         Ok(Self {
-            id: pack_id(&parts.recognizer_file.sha256, &parts.recognizer),
+            curve: parts.curve.map(known).map(Arc::new),
+            id,
             name: parts.name,
             licence: parts.licence,
             detector: parts.detector,
@@ -315,6 +323,7 @@ fn from_manifest(path: &Path, files: &Path, environment: &Environment) -> Result
         },
         verification: threshold("verification_cosine", manifest.thresholds.verification_cosine)?,
         identification: threshold("identification_cosine", manifest.thresholds.identification_cosine)?,
+        curve: manifest.curve.map(CurveEntry::read).transpose().map_err(bad)?,
         name: manifest.name,
         licence: manifest.licence,
     })

@@ -2,7 +2,9 @@
 //! template's id, so the store itself knows, and of two items with one key at a time only one is worked on.
 
 use std::sync::Arc;
+
 use std::time::{Instant, SystemTime};
+use tonic::codegen::BoxFuture;
 
 use proto::bulk_enroll_item::Source;
 use proto::{BulkEnrollOutcome, BulkEnrollResult, BulkEnrollSummary};
@@ -98,8 +100,9 @@ impl Items for BulkEnroll {
         }
     }
 
-    fn last(self) -> Option<proto::BulkEnrollResponse> {
-        Some(reply(proto::bulk_enroll_response::Message::Summary(self.summary)))
+    fn last(self) -> BoxFuture<Option<proto::BulkEnrollResponse>, Error> {
+        let summary = reply(proto::bulk_enroll_response::Message::Summary(self.summary));
+        Box::pin(std::future::ready(Ok(Some(summary))))
     }
 }
 

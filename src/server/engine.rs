@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::bulk_enroll::ItemsInFlight;
 use super::call;
+use crate::biometrics::calibration::KnownCurve;
 use crate::biometrics::face::FaceSelection;
+use crate::biometrics::ids::{GalleryId, PackId};
 use crate::decode::{self, PhotoLimits};
 use crate::error::Error;
-use crate::gallery::Galleries;
+use crate::gallery::{CurveOwner, Galleries};
 use crate::model::Pack;
 use crate::pipeline::{Acquired, Detected, DetectionSettings, Pipeline};
 use crate::runtime::{Admission, Place, Searches, Turn, Workers};
@@ -29,6 +31,8 @@ pub(super) struct Engine {
     /// Turns true when the server stops: streams take no further items.
     pub draining: watch::Sender<bool>,
     pub items_in_flight: ItemsInFlight,
+    /// Analyses take a core for seconds: one at a time.
+    pub calibrating: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -105,6 +109,15 @@ impl Engine {
         })
         .await;
         done.map_err(|_| Error::internal("a read of a gallery panicked"))?
+    }
+
+    /// Returns the curve that thresholds for templates of a pack are read off: of these galleries the first one's own, else
+    /// the pack's, as it was set, else as its manifest has it.
+    pub(super) fn curve(&self, galleries: &[&GalleryId], pack_id: &PackId) -> Option<Arc<KnownCurve>> {
+        let owners = galleries.iter().map(|gallery| CurveOwner::Gallery((*gallery).clone()));
+        let owners = owners.chain([CurveOwner::Pack(pack_id.clone())]);
+        let set = owners.filter_map(|owner| self.galleries.curve(&owner)).find(|curve| curve.pack_id == *pack_id);
+        set.or_else(|| self.pack.curve.clone().filter(|curve| curve.pack_id == *pack_id))
     }
 
     /// Tells whether the engine can do all its work.

@@ -59,19 +59,34 @@ async fn embed(engine: &Engine, request: proto::EmbedRequest) -> Result<proto::E
 
 async fn verify(engine: &Engine, request: proto::VerifyRequest) -> Result<proto::VerifyResponse, Error> {
     let operating_point = convert::operating_point(request.operating_point)?;
-    // Asked for what cannot be answered: said before any photo is looked at.
-    matching::verification_threshold(operating_point, None, None)?;
     let settings = convert::detection(request.detection)?;
     let selection = convert::one_face_selection(request.face_selection)?;
     let (a, b) = (required_side("a", request.a)?, required_side("b", request.b)?);
+    let galleries = [gallery_of(&a), gallery_of(&b)].map(|gallery| gallery.map(GalleryId::parse).and_then(Result::ok));
+    let galleries: Vec<&GalleryId> = galleries.iter().flatten().collect();
+    if [&a, &b].into_iter().any(|side| matches!(side, proto::verify_side::Side::Photo(_))) {
+        // Asked for what cannot be answered: said before any photo is looked at.
+        let curve = engine.curve(&galleries, &engine.pack.id);
+        matching::verification_threshold(operating_point, None, curve.as_deref())?;
+    }
     let (a, b) = tokio::try_join!(
         async { side(engine, a, &settings, selection).await.map_err(|error| error.at("a")) },
         async { side(engine, b, &settings, selection).await.map_err(|error| error.at("b")) },
     )?;
     let first = a.templates.first().ok_or_else(|| Error::internal("a side without a template"))?;
     let of_pack = engine.pack.verification.filter(|_| *first.pack_id() == engine.pack.id);
-    let verified = matching::verify(&a.templates, &b.templates, operating_point, of_pack, None)?;
+    let curve = engine.curve(&galleries, first.pack_id());
+    let verified = matching::verify(&a.templates, &b.templates, operating_point, of_pack, curve.as_deref())?;
     Ok(convert::verify_reply(&verified, first.pack_id(), a.choice, b.choice))
+}
+
+/// The gallery of a side that is enrolled.
+fn gallery_of(side: &proto::verify_side::Side) -> Option<&str> {
+    match side {
+        proto::verify_side::Side::Identity(reference) => Some(&reference.gallery_id),
+        proto::verify_side::Side::Template(reference) => Some(&reference.gallery_id),
+        proto::verify_side::Side::Photo(_) | proto::verify_side::Side::Embedding(_) => None,
+    }
 }
 
 fn required_side(field: &str, side: Option<proto::VerifySide>) -> Result<proto::verify_side::Side, Error> {

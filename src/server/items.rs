@@ -47,8 +47,8 @@ pub(super) trait Items: Send + Sized + 'static {
     fn note(&mut self, _reply: &Self::Reply) {}
 
     /// Makes the last message, once every item has its reply.
-    fn last(self) -> Option<Self::Reply> {
-        None
+    fn last(self) -> BoxFuture<Option<Self::Reply>, Error> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 }
 
@@ -151,7 +151,7 @@ async fn run<I: Items>(
         }
     }
     end.unwrap_or(Ok(()))?;
-    match items.last() {
+    match items.last().await.map_err(status)? {
         Some(last) => send(&engine, &replies, last).await,
         None => Ok(()),
     }

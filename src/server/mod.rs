@@ -1,6 +1,8 @@
 //! The gRPC server: layers, services, protobuf ↔ domain, errors → status. The adapter of tonic and prost.
 
 mod bulk_enroll;
+mod calibrate;
+mod calibration;
 mod call;
 mod codec;
 mod convert;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
@@ -40,6 +42,7 @@ use self::metrics::MetricsPage;
 use self::observe::ObserveLayer;
 pub(crate) use self::settings::{quality_gate, quality_gate_reply};
 use crate::config::{Config, ConfigError};
+use crate::contract::calibration_service_server::CalibrationServiceServer;
 use crate::contract::enrollment_service_server::EnrollmentServiceServer;
 use crate::contract::face_service_server::FaceServiceServer;
 use crate::contract::gallery_service_server::GalleryServiceServer;
@@ -54,12 +57,13 @@ use crate::runtime::{Admission, Capacity, Searches, Workers, machine};
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What health is told of: the server as a whole, and each service.
-const HEALTH_SERVICES: [&str; 5] = [
+const HEALTH_SERVICES: [&str; 6] = [
     "",
     "facematch.v1.FaceService",
     "facematch.v1.GalleryService",
     "facematch.v1.EnrollmentService",
     "facematch.v1.MatchService",
+    "facematch.v1.CalibrationService",
 ];
 
 /// How often an idle connection is asked whether the other end is still there, and how long it may take to answer.
@@ -220,6 +224,7 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
         call_time_max: config.call_time_max,
         draining: watch::Sender::new(false),
         items_in_flight: ItemsInFlight::default(),
+        calibrating: Arc::new(Semaphore::new(1)),
     })
 }
 
@@ -258,6 +263,10 @@ async fn serve(
         )
         .add_service(
             MatchServiceServer::new(identify::MatchServer(Arc::clone(&engine))).max_decoding_message_size(bytes_max),
+        )
+        .add_service(
+            CalibrationServiceServer::new(calibration::CalibrationServer(Arc::clone(&engine)))
+                .max_decoding_message_size(bytes_max),
         );
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(tokio::spawn(async move {

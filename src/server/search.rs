@@ -2,8 +2,10 @@
 
 use super::engine::Engine;
 use super::{call, convert};
+use crate::biometrics::calibration::GallerySize;
 use crate::biometrics::decision::{AmbiguityMargin, Identification};
 use crate::biometrics::face::{FaceSelection, NotChosen};
+use crate::biometrics::fusion::Fusion;
 use crate::biometrics::ids::{GalleryId, IdentityId};
 use crate::biometrics::score::{AppliedThreshold, OperatingPoint, Score};
 use crate::biometrics::template::Template;
@@ -129,8 +131,14 @@ impl Question {
     fn rule(&self, engine: &Engine) -> Result<(Rule, u64), Error> {
         let (gallery, status) = engine.galleries.gallery(&self.gallery)?;
         let of_pack = engine.pack.identification.filter(|_| gallery.pack_id == engine.pack.id);
-        let GallerySettings { identification, ambiguity_margin, .. } = gallery.settings;
-        let searched = matching::Searched::default();
+        let GallerySettings { identification, ambiguity_margin, fusion, .. } = gallery.settings;
+        let comparisons = match fusion {
+            Fusion::Max => status.counts.templates,
+            Fusion::Mean | Fusion::QualityWeightedMean => status.counts.identities,
+        };
+        let curve = engine.curve(&[&self.gallery], &gallery.pack_id);
+        let size = GallerySize { identities: status.counts.identities, comparisons };
+        let searched = matching::Searched { size, curve: curve.as_deref() };
         let threshold = matching::identification_threshold(self.operating_point, identification, of_pack, searched)?;
         Ok((Rule { threshold, margin: self.margin.unwrap_or(ambiguity_margin) }, status.counts.identities))
     }

@@ -199,6 +199,9 @@ impl Steps {
 
     /// Returns what is known at thresholds in four decimals, for storing: at those it answers as the whole does.
     pub fn stated(&self) -> Self {
+        if self.of == Of::Grid {
+            return self.clone();
+        }
         let mut stated = Self { total: self.total, of: Of::Grid, ..Self::default() };
         let Some((low, high)) = self.range() else { return stated };
         let (first, last) = ((f64::from(low) * GRID).floor() as i32 - 1, (f64::from(high) * GRID).ceil() as i32 + 1);
@@ -350,6 +353,7 @@ mod tests {
             let stated = thin.lowest_reached_by(allowed);
             assert!(count(stated) <= allowed && count(stated - 1.01e-4) > allowed);
         }
+        assert_eq!(thin.stated(), thin);
         assert_eq!(Steps::stored(&thin.points().collect::<Vec<_>>(), thin.total()), Some(thin));
         assert_eq!(Steps::stored(&[(0.1, 2), (0.0, 0)], 2), None);
     }

@@ -95,7 +95,7 @@ impl StatedCurve {
     pub fn thinned(&self, ratio: f64) -> Self {
         let is_near = |many: u64, few: u64| many as f64 <= few as f64 * ratio;
         // Scores that reach a threshold are errors: a run of thresholds has as many as its first.
-        let non_mated = runs(&self.non_mated.points, |first, other| is_near(first, other));
+        let non_mated = runs(&self.non_mated.points, is_near);
         let non_mated = non_mated.filter_map(|run| run.first().copied());
         // Scores that do not: as many as its last.
         let total = self.mated.total;
@@ -149,7 +149,7 @@ mod tests {
         let spoilt: [fn(&mut StatedCurve); 7] = [
             |curve| curve.mated.total += 1,
             |curve| curve.mated.points.reverse(),
-            |curve| drop(curve.non_mated.points.pop()),
+            |curve| curve.non_mated.points.truncate(2),
             |curve| curve.non_mated.points.insert(0, (-12_000, 300_000)),
             |curve| curve.non_mated.points = vec![(0, 0); 20_004],
             |curve| curve.inflation = vec![Inflation { threshold: 0.1, fmr: f64::NAN, fnmr: 1.0 }],

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use facematch::biometrics::face::FaceSelection;
 use facematch::decode::PhotoLimits;
-use facematch::model::{Pack, PackSource};
+use facematch::model::{Pack, PackSource, Tuning};
 use facematch::pipeline::{DetectionSettings, Pipeline};
 
 #[test]
@@ -104,5 +104,27 @@ fn source(shared: &Path, folder: &Path, files: Option<&Path>) -> PackSource {
         folder: folder.to_path_buf(),
         files: files.map(Path::to_path_buf),
         ..common::pack_source(shared, common::STRONG_PACK)
+    }
+}
+
+#[test]
+fn pack_that_no_longer_computes_what_it_did_is_refused() {
+    let Some(shared) = common::shared("pack_that_no_longer_computes_what_it_did_is_refused") else { return };
+    for name in common::PACKS {
+        let mut source = common::pack_source(&shared, name);
+        let manifest = std::fs::read_to_string(source.folder.join("pack.toml")).expect("a manifest");
+        source.tuning = Tuning::Off;
+        let golden = Pack::load(&source).expect("load").golden.section();
+        // As it was made, and as it is run.
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |text: &str| std::fs::write(folder.path().join("pack.toml"), text).expect("write");
+        let tuned = PackSource { folder: folder.path().to_path_buf(), ..common::pack_source(&shared, name) };
+        write(&format!("{manifest}\n{golden}"));
+        Pack::load(&tuned).unwrap_or_else(|error| panic!("{name}: {error}"));
+        // The same files, fed in another way: no shape tells.
+        let (from, to) = if manifest.contains("\"rgb\"") { ("\"rgb\"", "\"bgr\"") } else { ("\"bgr\"", "\"rgb\"") };
+        write(&format!("{}\n{golden}", manifest.replace(from, to)));
+        let refused = Pack::load(&tuned).err().expect("refused").to_string();
+        assert!(refused.contains("does not compute what it did"), "{name}: {refused}");
     }
 }

@@ -21,6 +21,7 @@ pub(super) struct Manifest {
     #[serde(default)]
     pub thresholds: ThresholdEntries,
     pub curve: Option<CurveEntry>,
+    pub golden: Option<GoldenEntry>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,6 +66,14 @@ pub(super) struct ModelEntry {
 pub(super) struct ThresholdEntries {
     pub verification_cosine: Option<f32>,
     pub identification_cosine: Option<f32>,
+}
+
+/// What the networks computed when the pack was made: see `golden.rs`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GoldenEntry {
+    pub detector: Vec<f32>,
+    pub recognizer: Vec<f32>,
 }
 
 /// A calibration curve: points of a cosine, in at most four decimals, and how many scores are at or above it.

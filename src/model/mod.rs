@@ -2,6 +2,7 @@
 
 mod cache;
 mod folder;
+mod golden;
 mod graph;
 mod library;
 mod manifest;
@@ -11,6 +12,7 @@ mod samples;
 mod session;
 mod tune;
 
+pub use golden::Golden;
 pub use library::{LibraryError, load_runtime};
 pub use manifest::curve_section;
 pub use pack::{Pack, PackError, PackSource, Tuning};

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::cache::Cache;
 use super::folder;
+use super::golden::Golden;
 use super::library::{self, LibraryError};
 use super::manifest::{self, CurveEntry, Manifest, ModelEntry};
 use super::session::{DetectorSession, Network, RecognizerSession, Signature};
@@ -97,6 +98,20 @@ pub enum PackError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A pack whose networks no longer compute what they did when it was made.
+    #[error(
+        "{}: the {network} does not compute what it did when the pack was made ({distance:.1e} of it differs): use another \
+         runtime library, or --tune off, or get the pack anew",
+        folder.display()
+    )]
+    NotGolden {
+        /// The pack.
+        folder: PathBuf,
+        /// Detector or recogniser.
+        network: &'static str,
+        /// How much of the sums' length.
+        distance: f64,
+    },
     /// A plain folder without, or with more than one, model of a kind.
     #[error(
         "{}: expected pack.toml, or one {kind} among the *.onnx files, found {}",
@@ -159,6 +174,8 @@ pub struct Pack {
     pub identification: Option<Threshold>,
     /// The calibration curve of its manifest.
     pub curve: Option<Arc<KnownCurve>>,
+    /// What both networks compute.
+    pub golden: Golden,
     detector_file: ModelFile,
     recognizer_file: ModelFile,
     environment: &'static Environment,
@@ -183,6 +200,8 @@ pub(super) struct PackParts {
     pub verification: Option<Threshold>,
     pub identification: Option<Threshold>,
     pub curve: Option<(Curve, String)>,
+    /// What both networks must compute.
+    pub golden: Option<Golden>,
 }
 
 impl Pack {
@@ -203,9 +222,18 @@ impl Pack {
         if let Tuning::Auto { cache } = &source.tuning {
             parts.tune(environment, cache.as_deref().map(Cache::new).as_ref());
         }
+        let golden = Golden::compute(&parts, environment)?;
+        if let Some(stated) = &parts.golden {
+            stated.check(&golden).map_err(|(network, distance)| PackError::NotGolden {
+                folder: source.folder.clone(),
+                network,
+                distance,
+            })?;
+        }
         let id = pack_id(&parts.recognizer_file.sha256, &parts.recognizer);
         let known = |(curve, source)| KnownCurve::new(id.clone(), &curve, CurveOf::Pack, source, None);
         Ok(Self {
+            golden,
             curve: parts.curve.map(known).map(Arc::new),
             id,
             name: parts.name,
@@ -276,7 +304,7 @@ impl ModelFile {
         Ok(file)
     }
 
-    fn open(&self, environment: &Environment) -> Result<ort::session::Session, PackError> {
+    pub(super) fn open(&self, environment: &Environment) -> Result<ort::session::Session, PackError> {
         self.network
             .open(environment)
             .map_err(|source| PackError::NotAModel { path: PathBuf::from(&self.name), source: source.into() })
@@ -323,6 +351,7 @@ fn from_manifest(path: &Path, files: &Path, environment: &Environment) -> Result
         },
         verification: threshold("verification_cosine", manifest.thresholds.verification_cosine)?,
         identification: threshold("identification_cosine", manifest.thresholds.identification_cosine)?,
+        golden: manifest.golden.map(|golden| Golden { detector: golden.detector, recognizer: golden.recognizer }),
         curve: manifest.curve.map(CurveEntry::read).transpose().map_err(bad)?,
         name: manifest.name,
         licence: manifest.licence,

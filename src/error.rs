@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::biometrics::enrolment::Finding;
 use crate::biometrics::face::NotChosen;
-use crate::biometrics::ids::PackId;
+use crate::biometrics::ids::{IdentityId, PackId};
 use crate::biometrics::quality::Shortfall;
 use crate::decode::PhotoError;
 
@@ -67,6 +67,32 @@ pub enum Error {
         comparisons_needed: u64,
         /// What there is: 0 without a curve.
         comparisons_found: u64,
+    },
+    /// A gallery cannot move to another pack: some templates have no chip to make new ones of.
+    #[error(
+        "{templates} templates of {identities} identities have no chip to make new ones of: with keep_chips, enrol photos of these \
+         people again and delete the templates without a chip"
+    )]
+    ChipsMissing {
+        /// How many.
+        templates: u64,
+        /// Of how many identities.
+        identities: u64,
+        /// The first of those, by id.
+        first: IdentityId,
+    },
+    /// By the new pack fewer templates find their identity: the gallery stays as it is.
+    #[error(
+        "of {probes} templates {found_after} find their identity by the new pack, {found_before} by the gallery's: nothing was \
+         switched; a higher loss_max allows it"
+    )]
+    FoundFewer {
+        /// Templates that were asked about.
+        probes: u64,
+        /// By the pack of before.
+        found_before: u64,
+        /// By the new one.
+        found_after: u64,
     },
     /// Too many non-mated scores of the calibration curve are 1: no threshold keeps to the rate.
     #[error("{identical} non-mated scores of the calibration curve are 1: no threshold keeps to this error rate")]
@@ -145,6 +171,16 @@ impl std::fmt::Display for Entity {
 }
 
 impl Error {
+    /// Says of a template that was made for a gallery, and no longer fits it, that the gallery moved to another pack meanwhile.
+    pub fn of_moved_gallery(self) -> Self {
+        match self {
+            Error::PackMismatch { .. } => {
+                Error::Unavailable("the gallery moved to another pack meanwhile; send it again")
+            }
+            error => error,
+        }
+    }
+
     /// Makes a [`Error::BadField`].
     pub fn bad_field(field: impl Into<String>, expected: impl Into<String>) -> Self {
         Error::BadField { field: field.into(), expected: expected.into() }
@@ -208,6 +244,8 @@ impl Error {
             Error::PackMismatch { .. } => "PACK_MISMATCH",
             Error::NoCalibrationCurve { .. } => "NO_CALIBRATION_CURVE",
             Error::RateOutOfReach { .. } => "RATE_OUT_OF_REACH",
+            Error::ChipsMissing { .. } => "CHIPS_MISSING",
+            Error::FoundFewer { .. } => "FOUND_FEWER",
             Error::GalleryNotEmpty { .. } => "GALLERY_NOT_EMPTY",
             Error::GalleryFile(_) => "GALLERY_FILE_DAMAGED",
             Error::UnderWay(_) => "UNDER_WAY",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use image::RgbImage;
 
 use crate::biometrics::face::{Face, FaceSelection, NotChosen};
+use crate::biometrics::ids::PackId;
 use crate::biometrics::template::Template;
 use crate::decode::{PhotoLimits, decode};
 use crate::detect::input::Letterbox;
@@ -46,6 +47,8 @@ pub struct Acquired {
     pub detected: Detected,
     /// The chosen faces' positions and templates, or why there are none: a failure to acquire.
     pub chosen: Result<Vec<(usize, Template)>, NotChosen>,
+    /// The chips of the faces that could be aligned, of those chosen, by their positions.
+    pub chips: BTreeMap<usize, Chip>,
 }
 
 /// Turns photos into templates. Owns its sessions: one pipeline a worker.
@@ -57,6 +60,44 @@ pub struct Pipeline {
     times: StageTimes,
     /// The detector's input. Its memory is used again.
     input: Tensor,
+}
+
+/// A worker's pipelines: one a pack, the first for whoever names none.
+pub struct Pipelines {
+    first: Pipeline,
+    others: Vec<Pipeline>,
+}
+
+impl Pipelines {
+    /// Opens the networks of some packs.
+    ///
+    /// *Errors*: those of opening a model.
+    pub fn open(first: &Arc<Pack>, others: &[Arc<Pack>], limits: PhotoLimits) -> Result<Self, PackError> {
+        let others = others.iter().map(|pack| Pipeline::open(Arc::clone(pack), limits));
+        Ok(Self { first: Pipeline::open(Arc::clone(first), limits)?, others: others.collect::<Result<_, _>>()? })
+    }
+
+    /// Returns the first pack's.
+    pub fn first(&mut self) -> &mut Pipeline {
+        &mut self.first
+    }
+
+    /// Returns a pack's.
+    ///
+    /// *Errors*: [`Error::PackMismatch`] where it is not open.
+    pub fn of(&mut self, pack_id: &PackId) -> Result<&mut Pipeline, Error> {
+        let found = self.first.pack.id.clone();
+        let mut all = std::iter::once(&mut self.first).chain(&mut self.others);
+        let of_pack = all.find(|pipeline| pipeline.pack.id == *pack_id);
+        of_pack.ok_or_else(|| Error::PackMismatch { expected: pack_id.clone(), found })
+    }
+
+    /// Returns how long the stages of the photos since the last call of this took.
+    pub fn take_times(&mut self) -> StageTimes {
+        let mut times = self.first.take_times();
+        self.others.iter_mut().for_each(|pipeline| times.merge(pipeline.take_times()));
+        times
+    }
 }
 
 impl Pipeline {
@@ -106,10 +147,10 @@ impl Pipeline {
         self.times.end(clock);
         let chosen = match chosen {
             Ok(_) if chips.is_empty() => Err(NotChosen::NoFace),
-            Ok(_) => Ok(self.embed(chips)?),
+            Ok(_) => Ok(self.embed(&chips)?),
             Err(reason) => Err(reason),
         };
-        Ok(Acquired { detected, chosen })
+        Ok(Acquired { detected, chosen, chips })
     }
 
     fn decode(&mut self, photo: &[u8]) -> Result<RgbImage, Error> {
@@ -147,11 +188,18 @@ impl Pipeline {
         Ok(Detected { faces, width_px, height_px, sides_px })
     }
 
-    fn embed(&mut self, chips: BTreeMap<usize, Chip>) -> Result<Vec<(usize, Template)>, Error> {
+    /// Computes the templates of chips, in their order.
+    ///
+    /// *Errors*: [`Error::Internal`] where the network fails.
+    pub fn embed_chips(&mut self, chips: &[&Chip]) -> Result<Vec<Template>, Error> {
         let clock = StageClock::start(Stage::Embed);
-        let (indices, chips): (Vec<usize>, Vec<Chip>) = chips.into_iter().unzip();
-        let templates = self.recognizer.embed(&chips, &self.pack)?;
+        let templates = self.recognizer.embed(chips, &self.pack)?;
         self.times.end(clock);
-        Ok(indices.into_iter().zip(templates).collect())
+        Ok(templates)
+    }
+
+    fn embed(&mut self, chips: &BTreeMap<usize, Chip>) -> Result<Vec<(usize, Template)>, Error> {
+        let templates = self.embed_chips(&chips.values().collect::<Vec<_>>())?;
+        Ok(chips.keys().copied().zip(templates).collect())
     }
 }

@@ -29,7 +29,7 @@ async fn write_store(folder: &Path) {
         let enrollment = Enrollment {
             identity: IdentityId::parse(&format!("p{number}")).expect("an id"),
             change: IdentityChange::default(),
-            templates: vec![EnrolledTemplate { id, template, face: None, created: SystemTime::now() }],
+            templates: vec![EnrolledTemplate { id, template, face: None, chip: None, created: SystemTime::now() }],
             if_exists: IfExists::Refuse,
             check_defaults: Default::default(),
             may_refuse_all: false,

@@ -40,6 +40,7 @@ async fn enroll(galleries: &Galleries, gallery: &str, number: u64) {
         id: TemplateId::parse(&of.to_string()).expect("an id"),
         template: template(number, of),
         face: None,
+        chip: None,
         created: SystemTime::now(),
     });
     let enrollment = Enrollment {

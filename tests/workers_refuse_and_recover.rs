@@ -10,14 +10,14 @@ use std::sync::mpsc;
 use facematch::decode::PhotoLimits;
 use facematch::error::Error;
 use facematch::model::PackError;
-use facematch::pipeline::Pipeline;
+use facematch::pipeline::Pipelines;
 use facematch::runtime::{Caller, Workers};
 
 /// One worker, whose sessions can be opened again after a panic or not.
 fn one_worker(shared: &Path, queue_max: usize, can_reopen: bool) -> Workers {
     let pack = common::pack(shared, "scrfd500-edgeface-xxs");
     let open = move || match can_reopen {
-        true => Pipeline::open(Arc::clone(&pack), PhotoLimits::default()),
+        true => Pipelines::open(&pack, &[], PhotoLimits::default()),
         false => Err(PackError::BadManifest { path: "gone".into(), fault: "gone".to_owned() }),
     };
     let first = common::pipeline(shared, "scrfd500-edgeface-xxs");
@@ -34,7 +34,7 @@ async fn job_whose_caller_has_gone_never_runs() {
     let busy = {
         let workers = Arc::clone(&workers);
         tokio::spawn(async move {
-            let job = move |_: &mut Pipeline| {
+            let job = move |_: &mut Pipelines| {
                 started.send(()).expect("the test waits");
                 released.recv().expect("released");
                 Ok(())
@@ -120,7 +120,7 @@ async fn callers_are_served_in_turn() {
     let mut jobs = tokio::task::JoinSet::new();
     let busy = Arc::clone(&workers);
     jobs.spawn(async move {
-        let job = move |_: &mut Pipeline| {
+        let job = move |_: &mut Pipelines| {
             started.send(()).expect("the test waits");
             released.recv().expect("released");
             Ok(())
@@ -134,7 +134,7 @@ async fn callers_are_served_in_turn() {
         let mut place = workers.reserve(caller(port)).expect("a place");
         let (own, served, waiting) = (Arc::clone(&workers), Arc::clone(&served), workers.waiting());
         jobs.spawn(async move {
-            let job = move |_: &mut Pipeline| {
+            let job = move |_: &mut Pipelines| {
                 served.lock().expect("the lock").push(port);
                 Ok(())
             };

@@ -20,7 +20,7 @@ use crate::biometrics::template::Template;
 use crate::config::Config;
 use crate::error::Error;
 use crate::model::Pack;
-use crate::pipeline::{DetectionSettings, Pipeline};
+use crate::pipeline::{DetectionSettings, Pipeline, Pipelines};
 use crate::runtime::{Caller, Workers};
 
 /// SHA-256 of a photo's bytes.
@@ -117,7 +117,7 @@ impl Acquisition<'_> {
     ) -> anyhow::Result<()> {
         let open = {
             let (pack, limits) = (Arc::clone(pack), self.config.photo);
-            move || Pipeline::open(Arc::clone(&pack), limits)
+            move || Pipelines::open(&pack, &[], limits)
         };
         let count = self.config.workers.min(wanted.len()).max(1);
         let pipelines: Result<Vec<_>, _> = (0..count).map(|_| open()).collect();
@@ -162,7 +162,7 @@ impl One {
     async fn run(self, workers: Arc<Workers>, hash: Hash) -> anyhow::Result<(Hash, Known)> {
         let name = self.photo.clone();
         let mut place = workers.wait_for_place(Caller(None)).await?;
-        let known = workers.run(&mut place, move |pipeline| Ok(self.acquire(pipeline, &hash))).await;
+        let known = workers.run(&mut place, move |pipelines| Ok(self.acquire(pipelines.first(), &hash))).await;
         Ok((hash, known.with_context(|| format!("cannot use {}", name.display()))??))
     }
 

@@ -41,6 +41,9 @@ pub(super) struct Settings {
     /// The share of mates that a graph must find to be used, from 0.9 to 0.9999; of a new gallery 0.999
     #[arg(long, value_name = "SHARE")]
     recall_target: Option<f64>,
+    /// Whether the aligned chips of photos enrolled from now on are kept, so that it can move to another pack: true or false
+    #[arg(long, value_name = "BOOL")]
+    keep_chips: Option<bool>,
     /// What it asks of the photos it enrols, such as eye_distance_px_min=30,sharpness_min=0.15,yaw_degrees_max=35; all
     /// limits at once. `facematch detect` prints what is measured
     #[arg(long, value_name = "LIMIT=VALUE,…", value_delimiter = ',', long_help = gate_help())]
@@ -127,6 +130,7 @@ impl Settings {
             consistency_policy: self.consistency.map_or(proto::CheckPolicy::Unspecified, Into::into).into(),
             consistency_cosine: self.consistency_cosine,
             graph_recall_target: self.recall_target,
+            keep_chips: self.keep_chips.unwrap_or_default(),
             ..Default::default()
         })
     }
@@ -145,6 +149,7 @@ impl Settings {
             (self.consistency.is_some(), "consistency_policy"),
             (self.consistency_cosine.is_some(), "consistency_cosine"),
             (self.recall_target.is_some(), "graph_recall_target"),
+            (self.keep_chips.is_some(), "keep_chips"),
         ];
         stated.into_iter().filter(|(is_stated, _)| *is_stated).map(|(_, field)| field.to_owned()).collect()
     }

@@ -1,9 +1,13 @@
 //! The aligned chip: a face turned, scaled and shifted so that its five points lie where ArcFace networks expect them.
 
-use image::RgbImage;
+use std::io::Cursor;
+
+use image::codecs::png::{PngDecoder, PngEncoder};
+use image::{ColorType, ExtendedColorType, ImageDecoder, ImageEncoder, RgbImage};
 
 use super::similarity::Similarity;
 use crate::biometrics::face::{Landmarks, Point};
+use crate::error::Error;
 
 /// Side of a chip, in pixels.
 pub const CHIP_SIDE_PX: u32 = 112;
@@ -23,6 +27,13 @@ const ARCFACE_POINTS: Landmarks = [
 #[derive(Clone, PartialEq)]
 pub struct Chip {
     pixels: Vec<u8>,
+}
+
+impl std::fmt::Debug for Chip {
+    /// A face must not reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Chip(..)")
+    }
 }
 
 impl Chip {
@@ -45,6 +56,32 @@ impl Chip {
     /// Returns the pixels: RGB, row by row, 112 · 112 · 3 bytes.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
+    }
+
+    /// Returns the chip as a PNG: not a level is lost, so that another network sees what it would have seen of the photo.
+    ///
+    /// *Cost*: a millisecond; some 20 kB.
+    pub fn to_png(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        let encoder = PngEncoder::new(&mut bytes);
+        let written = encoder.write_image(&self.pixels, CHIP_SIDE_PX, CHIP_SIDE_PX, ExtendedColorType::Rgb8);
+        written.map_err(Error::internal)?;
+        Ok(bytes)
+    }
+
+    /// Reads a chip that [`Chip::to_png`] wrote.
+    ///
+    /// *Errors*: [`Error::DataLoss`] for anything else.
+    pub fn from_png(bytes: &[u8]) -> Result<Self, Error> {
+        const NO_CHIP: Error = Error::DataLoss("a chip is no PNG of 112 x 112 RGB");
+        let decoder = PngDecoder::new(Cursor::new(bytes)).map_err(|_| NO_CHIP)?;
+        // Known before anything is allocated.
+        let is_chip = decoder.dimensions() == (CHIP_SIDE_PX, CHIP_SIDE_PX) && decoder.color_type() == ColorType::Rgb8;
+        let mut pixels = vec![0; (CHIP_SIDE_PX * CHIP_SIDE_PX * 3) as usize];
+        if !is_chip || decoder.read_image(&mut pixels).is_err() {
+            return Err(NO_CHIP);
+        }
+        Ok(Self { pixels })
     }
 
     /// Returns the pixel at a position; `None` beyond the chip.

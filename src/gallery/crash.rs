@@ -90,6 +90,7 @@ mod tests {
             id: template_id(*number),
             template: template(identity_number, *number),
             face: None,
+            chip: None,
             created: SystemTime::now(),
         });
         Enrollment {

@@ -9,6 +9,7 @@ use super::enrolment::{self, Enrolled, Enrollment};
 use super::import::{Importing, Sole};
 use super::index::{Delta, GalleryIndex, Indexes};
 use super::keeper::Keeper;
+use super::migration;
 use super::record::now;
 use super::snapshot;
 use super::store::{Store, StoredGallery, Write};
@@ -59,6 +60,8 @@ pub struct GalleryChange {
     pub consistency_cosine: Option<Option<Threshold>>,
     /// How many mates a graph must propose to be used.
     pub recall_target: Option<RecallTarget>,
+    /// Whether chips of photos that are enrolled from now on are kept.
+    pub keep_chips: Option<bool>,
 }
 
 /// Which details of an identity to change; `None` leaves one as it is.
@@ -104,6 +107,7 @@ impl Galleries {
                 None => build_index(&store, &stored).map_err(unopenable)?,
             });
         }
+        remove_broken_migrations(&store).map_err(unopenable)?;
         for (owner, curve) in curves::read_curves(&store).map_err(unopenable)? {
             indexes.set_curve(owner, Some(curve));
         }
@@ -355,6 +359,7 @@ impl GalleryChange {
         set(&mut settings.duplicates.policy, self.duplicate_policy);
         set(&mut settings.duplicates.cosine, self.duplicate_cosine);
         set(&mut settings.recall_target, self.recall_target);
+        set(&mut settings.keep_chips, self.keep_chips);
         set(&mut settings.consistency.policy, self.consistency_policy);
         set(&mut settings.consistency.cosine, self.consistency_cosine);
     }
@@ -365,6 +370,17 @@ impl IdentityChange {
         set(&mut details.display_name, self.display_name);
         set(&mut details.metadata, self.metadata);
     }
+}
+
+/// Has what migrations that did not end have written removed.
+fn remove_broken_migrations(store: &Store) -> Result<(), Error> {
+    for number in store.migrations()? {
+        tracing::warn!("a migration of a gallery did not end; what it had written is removed");
+        let sequence = store.sequence()?.saturating_add(1);
+        store.apply(migration::removal(number), sequence)?;
+        store.flush()?;
+    }
+    Ok(())
 }
 
 pub(super) fn build_index(store: &Store, stored: &StoredGallery) -> Result<GalleryIndex, Error> {

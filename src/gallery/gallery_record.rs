@@ -56,6 +56,8 @@ pub(super) struct GalleryRecord {
     consistency_cosine: Option<f32>,
     #[prost(double, optional, tag = "17")]
     recall_target: Option<f64>,
+    #[prost(bool, tag = "18")]
+    keep_chips: bool,
 }
 
 /// Each value has its place as its number.
@@ -73,6 +75,7 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         duplicates,
         consistency,
         recall_target,
+        keep_chips,
     } = &gallery.settings;
     GalleryRecord {
         number,
@@ -92,6 +95,7 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         consistency_policy: place_of(&POLICIES, consistency.policy),
         consistency_cosine: consistency.cosine.map(Threshold::cosine),
         recall_target: Some(recall_target.share()),
+        keep_chips: *keep_chips,
     }
 }
 
@@ -131,6 +135,7 @@ pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, 
                 Some(share) => RecallTarget::new("recall_target", share)?,
                 None => RecallTarget::default(),
             },
+            keep_chips: record.keep_chips,
         };
         Ok(Gallery {
             id,
@@ -162,6 +167,7 @@ mod tests {
                 fusion: Fusion::QualityWeightedMean,
                 duplicates: Check { policy: CheckPolicy::Reject, cosine: None },
                 recall_target: RecallTarget::new("t", 0.99).expect("a target"),
+                keep_chips: true,
                 consistency: Check { policy: CheckPolicy::Warn, cosine: Threshold::from_cosine("t", 0.1).ok() },
             },
             pack_id: PackId::from_digits("0a".repeat(16)),

@@ -278,7 +278,7 @@ impl Sole {
             return Err(Error::Overloaded { retry_after: RETRY_AFTER });
         }
         if !ids.insert(id.clone()) {
-            return Err(Error::UnderWay("another import into this gallery"));
+            return Err(Error::UnderWay("another import into this gallery, or a migration of it,"));
         }
         Ok(Self { importing: Arc::clone(importing), id: id.clone() })
     }

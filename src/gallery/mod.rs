@@ -28,6 +28,7 @@ mod keeper;
 mod marker;
 mod memory;
 mod metadata;
+mod migration;
 mod others;
 mod packed;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use exact::{ExactSearch, Wanted};
 pub use export::ExportPart;
 pub use galleries::{Galleries, GalleryChange, IdentityChange, Page};
 pub use import::{Import, ImportState};
+pub use migration::{Embed, MigrationComparison, MigrationPlan, MigrationState};
 pub use ranking::{Ranked, Ranking};
 pub use synthetic::{Synthetic, SyntheticGallery, write_synthetic};
 pub(crate) use types::check_display_name;

@@ -109,6 +109,7 @@ mod tests {
             id: TemplateId::parse(&at.to_string()).expect("an id"),
             template: template(*degrees),
             face: None,
+            chip: None,
             created: UNIX_EPOCH,
         });
         Identity {

@@ -54,6 +54,7 @@ pub(super) async fn enroll(galleries: &Galleries, id: &str, number: u64, templat
         id: template_id(*which),
         template: template(number, *which),
         face: None,
+        chip: None,
         created: SystemTime::now(),
     });
     let metadata = [("number".to_owned(), MetadataValue::Number(number as f64))];

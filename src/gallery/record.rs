@@ -78,6 +78,9 @@ struct TemplateRecord {
     /// Face side, sharpness, brightness, contrast, clipped share, yaw, pitch, roll; empty where it was not measured.
     #[prost(float, repeated, tag = "5")]
     quality: Vec<f32>,
+    /// A PNG; empty where none is kept.
+    #[prost(bytes = "vec", tag = "6")]
+    chip: Vec<u8>,
 }
 
 #[derive(PartialEq, Message)]
@@ -151,6 +154,7 @@ pub(super) fn identity_record(identity: &Identity) -> IdentityRecord {
         face: enrolled.face.as_ref().map(face_values).unwrap_or_default(),
         created_micros: micros(enrolled.created),
         quality: enrolled.face.as_ref().and_then(|face| face.quality.as_ref()).map(quality_values).unwrap_or_default(),
+        chip: enrolled.chip.as_deref().map(<[u8]>::to_vec).unwrap_or_default(),
     });
     let metadata = identity.details.metadata.iter().map(|(key, value)| (key.clone(), value_record(value)));
     let pack_id = identity.templates.first().map_or("", |enrolled| enrolled.template.pack_id().as_str());
@@ -204,6 +208,7 @@ fn enrolled_template(record: &TemplateRecord, pack_id: &PackId, dimension: usize
         id: TemplateId::parse(&record.id)?,
         template: Template::from_unit_vector(&values, pack_id.clone())?,
         face: face(&record.face, quality(&record.quality)),
+        chip: (!record.chip.is_empty()).then(|| record.chip.as_slice().into()),
         created: time(record.created_micros),
     })
 }
@@ -310,9 +315,16 @@ mod tests {
                     id: TemplateId::parse("1").expect("an id"),
                     template: template.clone(),
                     face: Some(face),
+                    chip: None,
                     created,
                 },
-                EnrolledTemplate { id: TemplateId::parse("2").expect("an id"), template, face: None, created },
+                EnrolledTemplate {
+                    id: TemplateId::parse("2").expect("an id"),
+                    template,
+                    face: None,
+                    chip: Some(b"a chip".as_slice().into()),
+                    created,
+                },
             ],
             created,
             updated: created,

@@ -9,6 +9,7 @@
 //! | `m/id` | the store's own id, as the marker file has it |
 //! | `g/` gallery id | gallery record |
 //! | `s/` gallery id | staged record: how far the import of this gallery has come |
+//! | `v/` gallery number | nothing: a migration writes identities of this number, which is no gallery's yet |
 //! | `k/g/` gallery id, `k/p/` pack id | calibration curve |
 //! | `i/` gallery number (8 bytes), identity id | identity record: one an identity, its templates within |
 //! | `d/` gallery number | nothing: the identities of this deleted gallery are still to be removed |
@@ -43,6 +44,7 @@ const SEQUENCE_KEY: &[u8] = b"m/sequence";
 const ID_KEY: &[u8] = b"m/id";
 const GALLERIES: &[u8] = b"g/";
 const STAGED: &[u8] = b"s/";
+const MIGRATIONS: &[u8] = b"v/";
 const CURVES: &[u8] = b"k/";
 const GALLERY_CURVES: &[u8] = b"k/g/";
 const PACK_CURVES: &[u8] = b"k/p/";
@@ -152,6 +154,15 @@ impl Write {
     /// Has all identities of a number removed by [`Store::purge_some`].
     pub(super) fn remove_range(&mut self, number: u64) {
         self.insert(number_key(DELETED, number), Vec::new());
+    }
+
+    /// Notes that a migration writes identities of a number.
+    pub(super) fn begin_migration(&mut self, number: u64) {
+        self.insert(number_key(MIGRATIONS, number), Vec::new());
+    }
+
+    pub(super) fn end_migration(&mut self, number: u64) {
+        self.remove(number_key(MIGRATIONS, number));
     }
 
     pub(super) fn set_curve(&mut self, owner: &CurveOwner, curve: &CurveRecord) {
@@ -355,6 +366,16 @@ impl Store {
     pub(super) fn staged(&self, id: &GalleryId) -> Result<Option<StagedRecord>, Error> {
         let key = staged_key(id);
         self.db().get(&key).map_err(failure)?.map(|bytes| record::unseal(&key, &bytes)).transpose()
+    }
+
+    /// Returns the numbers of migrations that did not end.
+    pub(super) fn migrations(&self) -> Result<Vec<u64>, Error> {
+        let numbers = self.db().scan_prefix(MIGRATIONS).keys().map(|key| {
+            let key = key.map_err(failure)?;
+            let number = key.strip_prefix(MIGRATIONS).and_then(|number| <[u8; 8]>::try_from(number).ok());
+            number.map(u64::from_be_bytes).ok_or(Error::DataLoss("a migration's key is no number"))
+        });
+        numbers.collect()
     }
 
     /// Iterates over all curves: whose, and the record or what is wrong with it. A key that is of nobody is passed over.

@@ -62,6 +62,7 @@ impl Synthetic {
                 id: TemplateId::parse(&format!("{template}"))?,
                 template: Template::from_vector(&self.template(number, template), pack_id.clone())?,
                 face: None,
+                chip: None,
                 created: time,
             })
         };

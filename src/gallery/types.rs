@@ -1,6 +1,7 @@
 //! What galleries hold.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::filter::Filter;
@@ -81,6 +82,8 @@ pub struct GallerySettings {
     pub consistency: Check,
     /// How many mates a graph must propose to be used.
     pub recall_target: RecallTarget,
+    /// Whether the aligned chips of photos are kept, so that another pack can make templates of them.
+    pub keep_chips: bool,
 }
 
 /// A gallery.
@@ -244,6 +247,8 @@ pub struct EnrolledTemplate {
     pub template: Template,
     /// The face it was made from; `None` for one enrolled as an embedding.
     pub face: Option<Face>,
+    /// The aligned chip it was made from, as a PNG, where its gallery keeps those.
+    pub chip: Option<Arc<[u8]>>,
     /// When it was enrolled.
     pub created: SystemTime,
 }

@@ -62,6 +62,11 @@ impl Change<'_> {
         Ok(sequence)
     }
 
+    /// Notes how the index must follow what was applied unseen.
+    pub(super) fn follow(&mut self, delta: Delta) {
+        self.deltas.push(delta);
+    }
+
     /// Returns the number of the last write.
     pub(super) fn sequence(&self) -> u64 {
         *self.sequence

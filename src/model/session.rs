@@ -147,12 +147,12 @@ impl RecognizerSession {
     /// Computes the templates of chips, in as many runs as the network's batch axis asks for.
     ///
     /// *Errors*: [`Error::Internal`] where the runtime fails or answers with another shape than the pack states.
-    pub fn embed(&mut self, chips: &[Chip], pack: &Pack) -> Result<Vec<Template>, Error> {
+    pub fn embed(&mut self, chips: &[&Chip], pack: &Pack) -> Result<Vec<Template>, Error> {
         let spec = &pack.recognizer;
         let batch = spec.batch.unwrap_or(BATCH_MAX).max(1);
         let mut templates = Vec::with_capacity(chips.len());
         for group in chips.chunks(batch) {
-            let mut pixels: Vec<&[u8]> = group.iter().map(Chip::pixels).collect();
+            let mut pixels: Vec<&[u8]> = group.iter().map(|chip| chip.pixels()).collect();
             if let (Some(fixed), Some(last)) = (spec.batch, pixels.last().copied()) {
                 pixels.resize(fixed, last); // a fixed batch is filled up; the surplus rows are not read
             }

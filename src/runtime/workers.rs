@@ -1,4 +1,4 @@
-//! The worker pool: one thread and one pipeline a core, fed by one bounded queue that serves callers in turn.
+//! The worker pool: one thread and one set of pipelines a core, fed by one bounded queue that serves callers in turn.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use super::gate::{Caller, Gate, GatePass};
 use super::turns::{HeldTurn, Turns};
 use crate::error::Error;
 use crate::model::PackError;
-use crate::pipeline::Pipeline;
+use crate::pipeline::Pipelines;
 use crate::telemetry::{RefusedBy, Stage, StageTimes, count_refusal};
 
 /// A place in the queue: taken once by a call, used by one job at a time.
@@ -51,7 +51,7 @@ enum Held {
 /// worker busy.
 const STREAM_PLACES_A_WORKER: usize = 2;
 
-type Job = Box<dyn FnOnce(&mut Pipeline) + Send>;
+type Job = Box<dyn FnOnce(&mut Pipelines) + Send>;
 
 const STOPPED: Error = Error::Unavailable("the workers have stopped");
 
@@ -75,22 +75,22 @@ struct Shared {
 }
 
 impl Workers {
-    /// Starts one thread a pipeline; `queue_max` calls may wait for them. `reopen` replaces a pipeline after a panic.
+    /// Starts one thread a set of pipelines; `queue_max` calls may wait for them. `reopen` replaces one after a panic.
     ///
     /// *Errors*: the operating system refuses a thread.
     pub fn start(
-        pipelines: Vec<Pipeline>,
+        pipelines: Vec<Pipelines>,
         queue_max: usize,
-        reopen: impl Fn() -> Result<Pipeline, PackError> + Send + Sync + 'static,
+        reopen: impl Fn() -> Result<Pipelines, PackError> + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let queue = Arc::new(Queue::new());
         let reopen: Arc<Reopen> = Arc::new(reopen);
         let count = pipelines.len();
         let shared = Arc::new(Shared { alive: AtomicUsize::new(count), job_micros: AtomicU64::new(100_000) });
         let mut threads = Vec::with_capacity(count);
-        for (number, pipeline) in pipelines.into_iter().enumerate() {
+        for (number, pipelines) in pipelines.into_iter().enumerate() {
             let worker = Worker {
-                pipeline,
+                pipelines,
                 queue: Arc::clone(&queue),
                 shared: Arc::clone(&shared),
                 reopen: Arc::clone(&reopen),
@@ -167,14 +167,14 @@ impl Workers {
     pub async fn run<T: Send + 'static>(
         &self,
         place: &mut Place,
-        job: impl FnOnce(&mut Pipeline) -> Result<T, Error> + Send + 'static,
+        job: impl FnOnce(&mut Pipelines) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (sender, receiver) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
         // A job that is left in the queue keeps its place until a worker has passed over it.
         let held = Arc::clone(&place.held);
         let (call, in_queue, queued) = (tracing::Span::current(), Stage::Queue.span(), Instant::now());
-        let boxed: Job = Box::new(move |pipeline| {
+        let boxed: Job = Box::new(move |pipelines| {
             let _held = held;
             drop(in_queue);
             if sender.is_closed() {
@@ -182,9 +182,9 @@ impl Workers {
             }
             let started = Instant::now();
             // Where this panics, the sender is dropped and the caller gets INTERNAL.
-            let result = call.in_scope(|| job(pipeline));
+            let result = call.in_scope(|| job(pipelines));
             shared.note(started.elapsed());
-            let mut times = pipeline.take_times();
+            let mut times = pipelines.take_times();
             times.add(Stage::Queue, started.duration_since(queued));
             drop(sender.send((result, times)));
         });
@@ -228,10 +228,10 @@ impl Shared {
     }
 }
 
-type Reopen = dyn Fn() -> Result<Pipeline, PackError> + Send + Sync;
+type Reopen = dyn Fn() -> Result<Pipelines, PackError> + Send + Sync;
 
 struct Worker {
-    pipeline: Pipeline,
+    pipelines: Pipelines,
     queue: Arc<Queue>,
     shared: Arc<Shared>,
     reopen: Arc<Reopen>,
@@ -249,13 +249,13 @@ impl Drop for Worker {
 impl Worker {
     fn run(mut self) {
         while let Some(job) = self.queue.pop() {
-            if catch_unwind(AssertUnwindSafe(|| job(&mut self.pipeline))).is_ok() {
+            if catch_unwind(AssertUnwindSafe(|| job(&mut self.pipelines))).is_ok() {
                 continue;
             }
             // A bad photo costs itself alone. What a panic left in the sessions is not trusted.
             tracing::error!("a job panicked; opening the worker's sessions again");
             match (self.reopen)() {
-                Ok(pipeline) => self.pipeline = pipeline,
+                Ok(pipelines) => self.pipelines = pipelines,
                 Err(error) => {
                     tracing::error!(%error, "a worker's sessions cannot be opened again; it ends");
                     return;

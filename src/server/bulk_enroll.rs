@@ -204,20 +204,18 @@ async fn enroll(
     let acquired = match source {
         Source::Embedding(embedding) => acquiring.of_embedding(&embedding),
         Source::Photo(photo) => {
-            let (expected, found) = (&acquiring.target.pack_id, &engine.pack.id);
-            if expected != found {
-                // Every photo would come to nothing.
-                return Err(Error::PackMismatch { expected: expected.clone(), found: found.clone() });
-            }
+            // Without it every photo would come to nothing.
+            engine.pack_of(&acquiring.target.pack_id)?;
             let mut place = engine.workers.wait_for_place(call::caller()).await?;
             acquiring.of_photo(&mut place, photo.data).await?
         }
     };
-    let Acquired { template, face, choice } = match acquired {
+    let Acquired { template, face, chip, choice } = match acquired {
         Ok(acquired) => acquired,
         Err(no_template) => return Ok(Err(no_template)),
     };
-    let templates = vec![EnrolledTemplate { id: template_id.clone(), template, face, created: SystemTime::now() }];
+    let created = SystemTime::now();
+    let templates = vec![EnrolledTemplate { id: template_id.clone(), template, face, chip, created }];
     let enrollment = Enrollment {
         identity: identity.clone(),
         change,
@@ -299,7 +297,7 @@ async fn enroll_patiently(engine: &Engine, gallery: &GalleryId, enrollment: Enro
             Err(Error::Overloaded { retry_after }) if started.elapsed() < engine.call_time_max => {
                 tokio::time::sleep(retry_after).await;
             }
-            enrolled => return enrolled,
+            enrolled => return enrolled.map_err(Error::of_moved_gallery),
         }
     }
 }

@@ -8,18 +8,16 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::codegen::BoxFuture;
 
 use super::calibration::{calibration_reply, owner, owner_pack, source};
-use super::engine::Engine;
+use super::engine::{Engine, Look};
 use super::items::{Item, Items};
 use super::status::log_own_fault;
 use super::{call, convert};
 use crate::biometrics::calibration::{Analysis, Comparison, Faces, Plan, ScoreCounts, ScoreSet, Side, Total, Unit};
-use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, PackId};
 use crate::biometrics::template::Template;
 use crate::contract::{self as proto, calibrate_request, calibrate_response, compared_sample, labelled_pair};
 use crate::error::{Entity, Error};
 use crate::gallery::{CurveOwner, Galleries, NewCurve};
-use crate::pipeline::DetectionSettings;
 use crate::telemetry::count_error;
 
 /// The longest tag of a pair, and the longest name of whose a sample is, in bytes.
@@ -45,8 +43,7 @@ pub(super) struct Calibrating {
 struct Options {
     gallery: Option<GalleryId>,
     pack_id: PackId,
-    settings: DetectionSettings,
-    selection: FaceSelection,
+    look: Look,
     set_for: Option<CurveOwner>,
     source: String,
     seed: u64,
@@ -204,9 +201,12 @@ fn check_options(engine: &Engine, options: proto::CalibrationOptions) -> Result<
     }
     Ok(Options {
         gallery,
+        look: Look {
+            settings: convert::detection(options.detection)?,
+            selection: convert::one_face_selection(options.face_selection)?,
+            pack_id: pack_id.clone(),
+        },
         pack_id,
-        settings: convert::detection(options.detection)?,
-        selection: convert::one_face_selection(options.face_selection)?,
         set_for,
         source: source("source", options.source)?,
         seed: options.seed,
@@ -316,14 +316,13 @@ async fn template(
     let sample = sample.and_then(|sample| sample.sample);
     match sample.ok_or_else(|| Error::bad_field("sample", "a photo or an embedding"))? {
         compared_sample::Sample::Embedding(embedding) => {
-            let template = convert::embedding(&embedding, &engine.pack)?;
-            template.check_fits(&options.pack_id, engine.pack.recognizer.dimension)?;
+            let template = convert::embedding(&embedding, engine)?;
+            template.check_fits(&options.pack_id, template.values().len())?;
             Ok(template)
         }
         compared_sample::Sample::Photo(photo) => {
             let mut place = engine.workers.wait_for_place(call::caller()).await?;
-            let (settings, selection) = (options.settings.clone(), options.selection);
-            let acquired = engine.acquire(&mut place, photo.data, settings, selection).await;
+            let acquired = engine.acquire(&mut place, photo.data, options.look.clone()).await;
             let chosen = acquired.map_err(|error| error.at("photo"))?.chosen;
             let chosen = chosen.map_err(|reason| Error::from(reason).at("photo"))?;
             let template = chosen.into_iter().next().map(|(_, template)| template);

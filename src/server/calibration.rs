@@ -87,12 +87,11 @@ pub(super) fn owner(engine: &Engine, field: &str, stated: Option<proto::CurveOwn
         None => Err(Error::bad_field(field, "a gallery or a pack")),
         Some(Owner::GalleryId(id)) => Ok(CurveOwner::Gallery(GalleryId::parse(&id).map_err(|error| error.at(field))?)),
         Some(Owner::PackId(id)) => {
-            let expected = engine.pack.id.clone();
             if id.is_empty() {
-                return Ok(CurveOwner::Pack(expected));
+                return Ok(CurveOwner::Pack(engine.pack.id.clone()));
             }
-            let found = PackId::parse(&id).map_err(|error| error.at(field))?;
-            if found == expected { Ok(CurveOwner::Pack(found)) } else { Err(Error::PackMismatch { expected, found }) }
+            let id = PackId::parse(&id).map_err(|error| error.at(field))?;
+            Ok(CurveOwner::Pack(engine.pack_of(&id)?.id.clone()))
         }
     }
 }

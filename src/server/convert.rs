@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
 
+use super::engine::Engine;
 use crate::biometrics::decision::{Identification, Verification};
 use crate::biometrics::face::{self, FaceSelection, Point, Rectangle};
 use crate::biometrics::ids::PackId;
@@ -16,7 +17,6 @@ use crate::detect::scales::Scales;
 use crate::error::Error;
 use crate::gallery::{self, MetadataValue, SearchPath, SearchPolicy};
 use crate::matching::Verified;
-use crate::model::Pack;
 use crate::pipeline::{Acquired, Detected, DetectionSettings};
 
 /// Items of a page where the request states none, and at most.
@@ -67,10 +67,12 @@ pub(super) fn face_selection_reply(selection: FaceSelection) -> i32 {
     selection.into()
 }
 
-/// An embedding from outside. One that names the pack in use must have its dimension.
-pub(super) fn embedding(embedding: &proto::Embedding, pack: &Pack) -> Result<Template, Error> {
+/// An embedding from outside. One that names a pack in use must have its dimension.
+pub(super) fn embedding(embedding: &proto::Embedding, engine: &Engine) -> Result<Template, Error> {
     let pack_id = PackId::parse(&embedding.pack_id).map_err(|error| error.at("embedding"))?;
-    if pack_id == pack.id && embedding.values.len() != pack.recognizer.dimension {
+    if let Ok(pack) = engine.pack_of(&pack_id)
+        && embedding.values.len() != pack.recognizer.dimension
+    {
         let expected = format!("{} numbers", pack.recognizer.dimension);
         return Err(Error::bad_field("embedding.values", expected));
     }
@@ -265,6 +267,7 @@ pub(super) fn template_reply(enrolled: &gallery::EnrolledTemplate, with_embeddin
         pack_id: enrolled.template.pack_id().as_str().to_owned(),
         create_time: Some(time_reply(enrolled.created)),
         face: enrolled.face.as_ref().map(face_reply),
+        has_chip: enrolled.chip.is_some(),
         embedding: with_embedding.then(|| embedding_reply(&enrolled.template)),
     }
 }

@@ -14,13 +14,25 @@ use crate::decode::{self, PhotoLimits};
 use crate::error::Error;
 use crate::gallery::{CurveOwner, Galleries};
 use crate::model::Pack;
-use crate::pipeline::{Acquired, Detected, DetectionSettings, Pipeline};
+use crate::pipeline::{Acquired, Detected, DetectionSettings, Pipelines};
 use crate::runtime::{Admission, Place, Searches, Turn, Workers};
 use crate::telemetry::{Stage, count_failure_to_acquire};
 
+/// How a photo is looked at.
+#[derive(Clone)]
+pub(super) struct Look {
+    pub settings: DetectionSettings,
+    pub selection: FaceSelection,
+    /// Whose templates are wanted.
+    pub pack_id: PackId,
+}
+
 /// The engine behind the services.
 pub(super) struct Engine {
+    /// Makes new galleries, and templates of photos that are for none.
     pub pack: Arc<Pack>,
+    /// Serve galleries of theirs: beside the first, while galleries move from one to the other.
+    pub other_packs: Vec<Arc<Pack>>,
     pub photo_limits: PhotoLimits,
     pub admission: Arc<Admission>,
     pub workers: Workers,
@@ -38,18 +50,23 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) async fn detect(&self, photo: Vec<u8>, settings: DetectionSettings) -> Result<Detected, Error> {
         let mut place = self.workers.reserve(call::caller())?;
-        self.with_worker(&mut place, photo, move |pipeline, photo| pipeline.detect(photo, &settings)).await
+        self.with_worker(&mut place, photo, move |pipelines, photo| pipelines.first().detect(photo, &settings)).await
+    }
+
+    /// Returns a pack that runs.
+    ///
+    /// *Errors*: [`Error::PackMismatch`] where it does not.
+    pub(super) fn pack_of(&self, pack_id: &PackId) -> Result<&Arc<Pack>, Error> {
+        let mut all = std::iter::once(&self.pack).chain(&self.other_packs);
+        let found = all.find(|pack| pack.id == *pack_id);
+        found.ok_or_else(|| Error::PackMismatch { expected: pack_id.clone(), found: self.pack.id.clone() })
     }
 
     /// Counts a photo that gives no template.
-    pub(super) async fn acquire(
-        &self,
-        place: &mut Place,
-        photo: Vec<u8>,
-        settings: DetectionSettings,
-        selection: FaceSelection,
-    ) -> Result<Acquired, Error> {
-        let job = move |pipeline: &mut Pipeline, photo: &[u8]| pipeline.acquire(photo, &settings, selection);
+    pub(super) async fn acquire(&self, place: &mut Place, photo: Vec<u8>, look: Look) -> Result<Acquired, Error> {
+        let job = move |pipelines: &mut Pipelines, photo: &[u8]| {
+            pipelines.of(&look.pack_id)?.acquire(photo, &look.settings, look.selection)
+        };
         let acquired = self.with_worker(place, photo, job).await;
         match &acquired {
             Ok(Acquired { chosen: Err(reason), .. }) => count_failure_to_acquire(reason.reason()),
@@ -64,16 +81,16 @@ impl Engine {
         &self,
         place: &mut Place,
         photo: Vec<u8>,
-        job: impl FnOnce(&mut Pipeline, &[u8]) -> Result<T, Error> + Send + 'static,
+        job: impl FnOnce(&mut Pipelines, &[u8]) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let pixels = decode::pixels(&photo, &self.photo_limits);
         let pixels = match place.is_of_stream() {
             true => self.admission.wait_for_pixels(pixels).await,
             false => self.admission.take_pixels(pixels)?,
         };
-        let job = move |pipeline: &mut Pipeline| {
+        let job = move |pipelines: &mut Pipelines| {
             let _pixels = pixels;
-            job(pipeline, &photo)
+            job(pipelines, &photo)
         };
         let done = self.workers.run(place, job).await;
         call::merge_times(place.take_times());
@@ -117,7 +134,7 @@ impl Engine {
         let owners = galleries.iter().map(|gallery| CurveOwner::Gallery((*gallery).clone()));
         let owners = owners.chain([CurveOwner::Pack(pack_id.clone())]);
         let set = owners.filter_map(|owner| self.galleries.curve(&owner)).find(|curve| curve.pack_id == *pack_id);
-        set.or_else(|| self.pack.curve.clone().filter(|curve| curve.pack_id == *pack_id))
+        set.or_else(|| self.pack_of(pack_id).ok()?.curve.clone())
     }
 
     /// Tells whether the engine can do all its work.

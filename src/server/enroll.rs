@@ -46,9 +46,9 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
     let Checked { gallery, identity, change, if_exists, samples, settings, selection } = check(request)?;
     let (target, known) = look_up(engine, &gallery, &identity, if_exists).await?;
     let has_photo = samples.iter().any(|sample| matches!(sample.source, proto::sample::Source::Photo(_)));
-    if has_photo && target.pack_id != engine.pack.id {
-        // Every photo would come to nothing.
-        return Err(Error::PackMismatch { expected: target.pack_id, found: engine.pack.id.clone() });
+    if has_photo {
+        // Without it every photo would come to nothing.
+        engine.pack_of(&target.pack_id)?;
     }
     // One place for the whole call: its photos are worked on one after the other, and none of them is refused once the
     // call is in.
@@ -67,9 +67,9 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
             proto::sample::Source::Photo(photo) => acquiring.of_photo(&mut place, photo.data).await,
         };
         outcomes.push(match acquired? {
-            Ok(Acquired { template, face, choice }) => {
+            Ok(Acquired { template, face, chip, choice }) => {
                 let created = SystemTime::now();
-                templates.push(EnrolledTemplate { id: template_id.clone(), template, face, created });
+                templates.push(EnrolledTemplate { id: template_id.clone(), template, face, chip, created });
                 Outcome::Acquired { template_id, choice }
             }
             Err(NoTemplate { error, choice }) => Outcome::Failed { error: error.at(&part(index)), choice },
@@ -84,7 +84,7 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
         Enrollment { identity, change, templates, if_exists, check_defaults, may_refuse_all: some_enrolled };
     let enrolled = match call::timed(Stage::Write, engine.galleries.enroll(gallery, enrollment)).await {
         Err(Error::Refused(finding)) => return Err(first_failure(outcomes, Some(finding))),
-        enrolled => enrolled?,
+        enrolled => enrolled.map_err(Error::of_moved_gallery)?,
     };
     let results = outcomes.into_iter().enumerate();
     Ok(proto::EnrollResponse {

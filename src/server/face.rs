@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::engine::Engine;
+use super::engine::{Engine, Look};
 use super::status::status;
 use super::{call, convert};
-use crate::biometrics::face::FaceSelection;
-use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
+use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::template::Template;
 use crate::contract as proto;
 use crate::error::{Entity, Error};
 use crate::matching;
-use crate::pipeline::DetectionSettings;
 
 pub(super) struct FaceServer(pub Arc<Engine>);
 
@@ -44,7 +42,8 @@ async fn embed(engine: &Engine, request: proto::EmbedRequest) -> Result<proto::E
     let selection = convert::face_selection(request.face_selection)?;
     let photo = convert::photo(request.photo)?;
     let mut place = engine.workers.reserve(call::caller())?;
-    let acquired = engine.acquire(&mut place, photo, settings, selection).await.map_err(|error| error.at("photo"))?;
+    let look = Look { settings, selection, pack_id: engine.pack.id.clone() };
+    let acquired = engine.acquire(&mut place, photo, look).await.map_err(|error| error.at("photo"))?;
     let chosen = acquired.chosen.map_err(|reason| Error::from(reason).at("photo"))?;
     let embedded_faces = chosen.iter().map(|(index, template)| proto::EmbeddedFace {
         face_index: *index as u32,
@@ -59,25 +58,34 @@ async fn embed(engine: &Engine, request: proto::EmbedRequest) -> Result<proto::E
 
 async fn verify(engine: &Engine, request: proto::VerifyRequest) -> Result<proto::VerifyResponse, Error> {
     let operating_point = convert::operating_point(request.operating_point)?;
-    let settings = convert::detection(request.detection)?;
-    let selection = convert::one_face_selection(request.face_selection)?;
     let (a, b) = (required_side("a", request.a)?, required_side("b", request.b)?);
     let galleries = [gallery_of(&a), gallery_of(&b)].map(|gallery| gallery.map(GalleryId::parse).and_then(Result::ok));
     let galleries: Vec<&GalleryId> = galleries.iter().flatten().collect();
+    let look = Look {
+        settings: convert::detection(request.detection)?,
+        selection: convert::one_face_selection(request.face_selection)?,
+        pack_id: pack_for(engine, &galleries),
+    };
     if [&a, &b].into_iter().any(|side| matches!(side, proto::verify_side::Side::Photo(_))) {
         // Asked for what cannot be answered: said before any photo is looked at.
-        let curve = engine.curve(&galleries, &engine.pack.id);
+        let curve = engine.curve(&galleries, &look.pack_id);
         matching::verification_threshold(operating_point, None, curve.as_deref())?;
     }
-    let (a, b) = tokio::try_join!(
-        async { side(engine, a, &settings, selection).await.map_err(|error| error.at("a")) },
-        async { side(engine, b, &settings, selection).await.map_err(|error| error.at("b")) },
-    )?;
+    let (a, b) = tokio::try_join!(async { side(engine, a, &look).await.map_err(|error| error.at("a")) }, async {
+        side(engine, b, &look).await.map_err(|error| error.at("b"))
+    },)?;
     let first = a.templates.first().ok_or_else(|| Error::internal("a side without a template"))?;
-    let of_pack = engine.pack.verification.filter(|_| *first.pack_id() == engine.pack.id);
+    let of_pack = engine.pack_of(first.pack_id()).ok().and_then(|pack| pack.verification);
     let curve = engine.curve(&galleries, first.pack_id());
     let verified = matching::verify(&a.templates, &b.templates, operating_point, of_pack, curve.as_deref())?;
     Ok(convert::verify_reply(&verified, first.pack_id(), a.choice, b.choice))
+}
+
+/// The pack that photos are compared by: that of the first gallery of the other side, if it runs.
+fn pack_for(engine: &Engine, galleries: &[&GalleryId]) -> PackId {
+    let of_gallery = |gallery: &&GalleryId| Some(engine.galleries.gallery(gallery).ok()?.0.pack_id);
+    let running = galleries.iter().filter_map(of_gallery).find(|pack_id| engine.pack_of(pack_id).is_ok());
+    running.unwrap_or_else(|| engine.pack.id.clone())
 }
 
 /// The gallery of a side that is enrolled.
@@ -99,16 +107,11 @@ struct Side {
     choice: Option<proto::FaceChoice>,
 }
 
-async fn side(
-    engine: &Engine,
-    side: proto::verify_side::Side,
-    settings: &DetectionSettings,
-    selection: FaceSelection,
-) -> Result<Side, Error> {
+async fn side(engine: &Engine, side: proto::verify_side::Side, look: &Look) -> Result<Side, Error> {
     use proto::verify_side::Side as Stated;
     let templates = match side {
-        Stated::Photo(photo) => return photo_side(engine, photo.data, settings, selection).await,
-        Stated::Embedding(embedding) => vec![convert::embedding(&embedding, &engine.pack)?],
+        Stated::Photo(photo) => return photo_side(engine, photo.data, look).await,
+        Stated::Embedding(embedding) => vec![convert::embedding(&embedding, engine)?],
         Stated::Identity(reference) => {
             let gallery = GalleryId::parse(&reference.gallery_id).map_err(|error| error.at("identity"))?;
             let id = IdentityId::parse(&reference.identity_id).map_err(|error| error.at("identity"))?;
@@ -128,16 +131,11 @@ async fn side(
     Ok(Side { templates, choice: None })
 }
 
-async fn photo_side(
-    engine: &Engine,
-    photo: Vec<u8>,
-    settings: &DetectionSettings,
-    selection: FaceSelection,
-) -> Result<Side, Error> {
+async fn photo_side(engine: &Engine, photo: Vec<u8>, look: &Look) -> Result<Side, Error> {
     let mut place = engine.workers.reserve(call::caller())?;
-    let acquired = engine.acquire(&mut place, photo, settings.clone(), selection).await;
+    let acquired = engine.acquire(&mut place, photo, look.clone()).await;
     let acquired = acquired.map_err(|error| error.at("photo"))?;
-    let choice = convert::face_choice_reply(&acquired, selection);
+    let choice = convert::face_choice_reply(&acquired, look.selection);
     let chosen = acquired.chosen.map_err(|reason| Error::from(reason).at("photo"))?;
     Ok(Side { templates: chosen.into_iter().map(|(_, template)| template).collect(), choice: Some(choice) })
 }

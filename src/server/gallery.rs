@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::engine::Engine;
+use super::migrate::migrate;
 use super::settings;
 use super::status::status;
 use super::{convert, transfer};
@@ -93,6 +94,15 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         _request: Request<proto::CompactGalleriesRequest>,
     ) -> Result<Response<Self::CompactGalleriesStream>, Status> {
         Ok(Response::new(transfer::compact(&self.0)))
+    }
+
+    type MigrateGalleryStream = transfer::Replies<proto::MigrateGalleryResponse>;
+
+    async fn migrate_gallery(
+        &self,
+        request: Request<proto::MigrateGalleryRequest>,
+    ) -> Result<Response<Self::MigrateGalleryStream>, Status> {
+        migrate(&self.0, &request.into_inner()).await.map(Response::new).map_err(status)
     }
 }
 

@@ -16,6 +16,7 @@ mod in_flight;
 mod items;
 mod layers;
 mod metrics;
+mod migrate;
 mod observe;
 mod sample;
 mod search;
@@ -50,7 +51,7 @@ use crate::contract::match_service_server::MatchServiceServer;
 use crate::contract::{self as proto};
 use crate::gallery::{Galleries, StoreError};
 use crate::model::{Pack, PackError};
-use crate::pipeline::Pipeline;
+use crate::pipeline::Pipelines;
 use crate::runtime::{Admission, Capacity, Searches, Workers, machine};
 
 /// How often health follows the engine.
@@ -205,9 +206,10 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     let pack = Arc::new(Pack::load(&config.pack_source()?)?);
     tracing::info!(name = pack.name, licence = pack.licence, "model pack loaded");
     let limits = config.photo;
+    let other_packs = Vec::<Arc<Pack>>::new();
     let open = {
-        let pack = Arc::clone(&pack);
-        move || Pipeline::open(Arc::clone(&pack), limits)
+        let (pack, others) = (Arc::clone(&pack), other_packs.clone());
+        move || Pipelines::open(&pack, &others, limits)
     };
     let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
     let galleries = Arc::new(Galleries::open(&config.data)?);
@@ -216,6 +218,7 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
         Capacity { calls: config.calls_max, bytes: config.in_flight_bytes_max, pixels: config.in_flight_pixels_max };
     Ok(Engine {
         pack,
+        other_packs,
         photo_limits: config.photo,
         admission: Admission::new(capacity),
         workers,

@@ -1,7 +1,9 @@
 //! One sample → its template, or what is wrong with it; what the calls that enrol share.
 
 use super::convert;
-use super::engine::Engine;
+use std::sync::Arc;
+
+use super::engine::{Engine, Look};
 use crate::biometrics::enrolment::{CheckDefaults, Finding};
 use crate::biometrics::face::{Face, FaceSelection, NotChosen};
 use crate::biometrics::quality::Shortfall;
@@ -27,6 +29,8 @@ pub(super) struct Acquiring<'a> {
 pub(super) struct Acquired {
     pub template: Template,
     pub face: Option<Face>,
+    /// A PNG, where the gallery keeps chips.
+    pub chip: Option<Arc<[u8]>>,
     pub choice: Option<proto::FaceChoice>,
 }
 
@@ -38,12 +42,12 @@ pub(super) struct NoTemplate {
 
 impl Acquiring<'_> {
     pub(super) fn of_embedding(&self, embedding: &proto::Embedding) -> Result<Acquired, NoTemplate> {
-        let template = convert::embedding(embedding, &self.engine.pack).and_then(|template| {
+        let template = convert::embedding(embedding, self.engine).and_then(|template| {
             template.check_fits(&self.target.pack_id, self.target.dimension)?;
             Ok(template)
         });
         match template {
-            Ok(template) => Ok(Acquired { template, face: None, choice: None }),
+            Ok(template) => Ok(Acquired { template, face: None, chip: None, choice: None }),
             Err(error) => Err(NoTemplate { error, choice: None }),
         }
     }
@@ -56,7 +60,9 @@ impl Acquiring<'_> {
         place: &mut Place,
         photo: Vec<u8>,
     ) -> Result<Result<Acquired, NoTemplate>, Error> {
-        let acquired = match self.engine.acquire(place, photo, self.settings.clone(), self.selection).await {
+        let look =
+            Look { settings: self.settings.clone(), selection: self.selection, pack_id: self.target.pack_id.clone() };
+        let mut acquired = match self.engine.acquire(place, photo, look).await {
             Ok(acquired) => acquired,
             Err(error @ Error::Photo(_)) => return Ok(Err(NoTemplate { error, choice: None })),
             Err(error) => return Err(error),
@@ -70,7 +76,14 @@ impl Acquiring<'_> {
         let face = acquired.detected.faces.get(index).cloned();
         let gate = &self.target.settings.quality_gate;
         match face.as_ref().map(|face| gate.shortfalls(face)).unwrap_or_default() {
-            short if short.is_empty() => Ok(Ok(Acquired { template, face, choice })),
+            short if short.is_empty() => {
+                let chip = acquired.chips.remove(&index).filter(|_| self.target.settings.keep_chips);
+                let chip = match chip {
+                    Some(chip) => Some(self.engine.with_galleries(move |_| chip.to_png()).await?.into()),
+                    None => None,
+                };
+                Ok(Ok(Acquired { template, face, chip, choice }))
+            }
             short => {
                 let error = Error::QualityTooLow(short);
                 count_failure_to_acquire(error.reason());
@@ -82,7 +95,7 @@ impl Acquiring<'_> {
 
 /// Where the gallery's checks draw the line, if it does not say: at the thresholds of its pack.
 pub(super) fn check_defaults(engine: &Engine, gallery: &Gallery) -> Result<CheckDefaults, Error> {
-    let pack = Some(&engine.pack).filter(|pack| pack.id == gallery.pack_id);
+    let pack = engine.pack_of(&gallery.pack_id).ok();
     let (of_search, of_pair) = (pack.and_then(|pack| pack.identification), pack.and_then(|pack| pack.verification));
     let default = OperatingPoint::Default;
     Ok(CheckDefaults {

@@ -1,12 +1,12 @@
 //! A search that was asked for, and its answer for one probe: what Identify and IdentifyStream share.
 
-use super::engine::Engine;
+use super::engine::{Engine, Look};
 use super::{call, convert};
 use crate::biometrics::calibration::GallerySize;
 use crate::biometrics::decision::{AmbiguityMargin, Identification};
 use crate::biometrics::face::{FaceSelection, NotChosen};
 use crate::biometrics::fusion::Fusion;
-use crate::biometrics::ids::{GalleryId, IdentityId};
+use crate::biometrics::ids::{GalleryId, IdentityId, PackId};
 use crate::biometrics::score::{AppliedThreshold, OperatingPoint, Score};
 use crate::biometrics::template::Template;
 use crate::contract as proto;
@@ -84,7 +84,7 @@ impl Question {
     ) -> Result<proto::IdentifyResponse, Error> {
         let probe = probe.and_then(|probe| probe.probe);
         let probe = probe.ok_or_else(|| Error::bad_field("probe", "a photo or an embedding"))?;
-        let (rule, identity_count) = self.rule(engine)?;
+        let (rule, identity_count, pack_id) = self.rule(engine)?;
         let no_answer = proto::IdentifyResponse {
             threshold: Some(convert::threshold_reply(rule.threshold)),
             identity_count,
@@ -92,7 +92,7 @@ impl Question {
         };
         match probe {
             proto::probe::Probe::Embedding(embedding) => {
-                let template = convert::embedding(&embedding, &engine.pack).map_err(|error| error.at("probe"))?;
+                let template = convert::embedding(&embedding, engine).map_err(|error| error.at("probe"))?;
                 self.answer_for_one(engine, template, rule, waits, no_answer).await
             }
             proto::probe::Probe::Photo(photo) => {
@@ -100,22 +100,26 @@ impl Question {
                     Waits::Not => engine.workers.reserve(call::caller())?,
                     Waits::InTurn => engine.workers.wait_for_place(call::caller()).await?,
                 };
-                let acquired = engine.acquire(&mut place, photo.data, self.settings.clone(), self.selection).await;
+                let look = Look { settings: self.settings.clone(), selection: self.selection, pack_id };
+                let acquired = engine.acquire(&mut place, photo.data, look).await;
                 drop(place);
                 let acquired = acquired.map_err(|error| error.at("probe.photo"))?;
                 let face_choice = Some(convert::face_choice_reply(&acquired, self.selection));
                 let no_answer = proto::IdentifyResponse { face_choice, ..no_answer };
-                let Acquired { detected, chosen } = acquired;
+                let Acquired { detected, chosen, .. } = acquired;
                 match chosen.map(|mut chosen| (chosen.pop(), chosen)) {
                     Err(reason) => Ok(not_searchable(reason, no_answer)),
                     Ok((None, _)) => Ok(not_searchable(NotChosen::NoFace, no_answer)),
-                    Ok((Some((_, template)), _)) if self.selection != FaceSelection::All => {
-                        self.answer_for_one(engine, template, rule, waits, no_answer).await
-                    }
+                    Ok((Some((_, template)), _)) if self.selection != FaceSelection::All => self
+                        .answer_for_one(engine, template, rule, waits, no_answer)
+                        .await
+                        .map_err(Error::of_moved_gallery),
                     Ok((Some(last), mut faces)) => {
                         faces.push(last);
                         let face_count = detected.faces.len();
-                        self.answer_for_every_face(engine, face_count, faces, rule, waits, no_answer).await
+                        let answered =
+                            self.answer_for_every_face(engine, face_count, faces, rule, waits, no_answer).await;
+                        answered.map_err(Error::of_moved_gallery)
                     }
                 }
             }
@@ -127,10 +131,10 @@ impl Question {
         self.rule(engine).map(drop)
     }
 
-    /// By the gallery as it is now; with how many identities it holds.
-    fn rule(&self, engine: &Engine) -> Result<(Rule, u64), Error> {
+    /// By the gallery as it is now; with how many identities it holds, and of which pack.
+    fn rule(&self, engine: &Engine) -> Result<(Rule, u64, PackId), Error> {
         let (gallery, status) = engine.galleries.gallery(&self.gallery)?;
-        let of_pack = engine.pack.identification.filter(|_| gallery.pack_id == engine.pack.id);
+        let of_pack = engine.pack_of(&gallery.pack_id).ok().and_then(|pack| pack.identification);
         let GallerySettings { identification, ambiguity_margin, fusion, .. } = gallery.settings;
         let comparisons = match fusion {
             Fusion::Max => status.counts.templates,
@@ -140,7 +144,8 @@ impl Question {
         let size = GallerySize { identities: status.counts.identities, comparisons };
         let searched = matching::Searched { size, curve: curve.as_deref() };
         let threshold = matching::identification_threshold(self.operating_point, identification, of_pack, searched)?;
-        Ok((Rule { threshold, margin: self.margin.unwrap_or(ambiguity_margin) }, status.counts.identities))
+        let rule = Rule { threshold, margin: self.margin.unwrap_or(ambiguity_margin) };
+        Ok((rule, status.counts.identities, gallery.pack_id))
     }
 
     async fn answer_for_one(
@@ -167,7 +172,7 @@ impl Question {
         waits: Waits,
         no_answer: proto::IdentifyResponse,
     ) -> Result<proto::IdentifyResponse, Error> {
-        let pack_id = engine.pack.id.as_str().to_owned();
+        let pack_id = chosen.first().map_or_else(String::new, |(_, probe)| probe.pack_id().as_str().to_owned());
         let (indices, probes): (Vec<usize>, Vec<Template>) = chosen.into_iter().unzip();
         // Each other face may take one candidate away.
         let taken_max = if self.each_identity_once { probes.len() } else { 0 };

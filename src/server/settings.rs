@@ -13,7 +13,7 @@ use crate::gallery::{GalleryChange, GallerySettings, RecallTarget, check_display
 /// A setting: its field in the contract, and how what is stated of it is checked and noted.
 type Setting = (&'static str, fn(&proto::Gallery, &mut GalleryChange) -> Result<(), Error>);
 
-const SETTINGS: [Setting; 11] = [
+const SETTINGS: [Setting; 12] = [
     ("display_name", |stated, change| {
         check_display_name("gallery.display_name", &stated.display_name)?;
         change.display_name = Some(stated.display_name.clone());
@@ -62,6 +62,10 @@ const SETTINGS: [Setting; 11] = [
         change.recall_target = Some(target.transpose()?.unwrap_or_default());
         Ok(())
     }),
+    ("keep_chips", |stated, change| {
+        change.keep_chips = Some(stated.keep_chips);
+        Ok(())
+    }),
 ];
 
 /// The settings of a new gallery: what is not stated has its default.
@@ -104,6 +108,7 @@ pub(super) fn reply(settings: &GallerySettings) -> proto::Gallery {
         consistency_policy: check_policy_reply(settings.consistency.policy),
         consistency_cosine: settings.consistency.cosine.map(Threshold::cosine),
         graph_recall_target: Some(settings.recall_target.share()),
+        keep_chips: settings.keep_chips,
         ..Default::default()
     }
 }

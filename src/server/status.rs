@@ -59,6 +59,8 @@ fn code(error: &Error) -> Code {
         Error::PackMismatch { .. }
         | Error::NoCalibrationCurve { .. }
         | Error::RateOutOfReach { .. }
+        | Error::ChipsMissing { .. }
+        | Error::FoundFewer { .. }
         | Error::GalleryNotEmpty { .. }
         | Error::LastTemplate
         | Error::UnderWay(_)
@@ -81,6 +83,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             let counts = [("comparisons_needed", comparisons_needed), ("comparisons_found", comparisons_found)];
             counts.map(|(name, count)| (name.into(), count.to_string())).into()
         }
+        Error::ChipsMissing { first, .. } => [("first_identity_id".into(), first.as_str().to_owned())].into(),
         // Each measure with its value, each limit with its own.
         error => {
             let found = error.finding().into_iter().flat_map(finding_entries);

@@ -120,7 +120,7 @@ pub(super) async fn import(
 }
 
 /// The reply side of a call that lasts.
-struct Reply<T> {
+pub(super) struct Reply<T> {
     sender: mpsc::Sender<T>,
     handle: tokio::runtime::Handle,
     wait_max: Duration,
@@ -128,14 +128,14 @@ struct Reply<T> {
 
 impl<T> Reply<T> {
     /// *Errors*: where the caller has gone, or takes nothing for too long.
-    fn send(&self, message: T) -> Result<(), Error> {
+    pub(super) fn send(&self, message: T) -> Result<(), Error> {
         let sent = self.handle.block_on(self.sender.send_timeout(message, self.wait_max));
         sent.map_err(|_| Error::DeadlineExceeded)
     }
 }
 
 /// Runs a job on a thread of its own; what it sends, and its error, are the replies.
-fn stream<T: Send + 'static>(
+pub(super) fn stream<T: Send + 'static>(
     engine: &Engine,
     job: impl FnOnce(&Galleries, &Reply<T>) -> Result<(), Error> + Send + 'static,
 ) -> Replies<T> {

@@ -420,6 +420,7 @@ pub mod people {
             id: TemplateId::parse(&which.to_string()).expect("an id"),
             template: template(number, *which),
             face: None,
+            chip: None,
             created: SystemTime::now(),
         });
         let metadata = [("number".to_owned(), MetadataValue::Number(number as f64))];

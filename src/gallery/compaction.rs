@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::disk;
 use super::galleries::Galleries;
 use super::store::Copying;
 use crate::error::Error;
+use crate::runtime::disk;
 
 /// Changed records copied between two groups of the writer at most, unless they keep coming.
 const LAST_CHANGES_MAX: usize = 256;

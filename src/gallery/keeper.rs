@@ -6,7 +6,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::disk;
 use super::index::{Indexes, Shared, read, write};
 use super::snapshot::{self, Subject};
 use super::store::{Store, Write};
@@ -14,6 +13,7 @@ use super::types::StoreError;
 use super::writer::Writer;
 use crate::biometrics::ids::GalleryId;
 use crate::error::{Entity, Error};
+use crate::runtime::disk;
 
 /// Templates from which a gallery has a snapshot: fewer are read from the store in half a second. The tests of this folder
 /// have small galleries.

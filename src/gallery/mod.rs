@@ -14,7 +14,6 @@ mod coarse;
 mod compaction;
 mod crash;
 mod curves;
-mod disk;
 mod enrolment;
 mod exact;
 mod export;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::cache::Cache;
 use super::folder;
 use super::golden::Golden;
+use super::installed::{Record, RecordError};
 use super::library::{self, LibraryError};
 use super::manifest::{self, CurveEntry, Manifest, ModelEntry};
 use super::session::{DetectorSession, Network, RecognizerSession, Signature};
@@ -79,6 +80,9 @@ pub enum PackError {
         /// As computed.
         found: String,
     },
+    /// What was recorded of an installed pack cannot be used.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// A model whose inputs or outputs are not what they must be.
     #[error("{file}: expected {expected}, found {found}")]
     WrongShape {
@@ -217,6 +221,11 @@ impl Pack {
         } else {
             folder::read(&source.folder, environment)?
         };
+        if source.files.is_none()
+            && let Some(record) = Record::read(&source.folder)?
+        {
+            parts.check_recorded(&source.folder, &record)?;
+        }
         check_detector_input(&parts.detector_file, &mut parts.detector, environment)?;
         parts.recognizer.batch = recognizer_batch(&parts.recognizer_file, parts.recognizer.dimension, environment)?;
         if let Tuning::Auto { cache } = &source.tuning {
@@ -272,6 +281,21 @@ impl Pack {
 const TUNING_SIDE_PX: u32 = 320;
 
 impl PackParts {
+    /// Checks that the files are those that were installed. A plain folder states no hashes, nor a licence: the record does.
+    fn check_recorded(&mut self, folder: &Path, record: &Record) -> Result<(), PackError> {
+        for ModelFile { name, sha256, .. } in [&self.detector_file, &self.recognizer_file] {
+            let expected = record.files.get(name).map_or("none", String::as_str);
+            if expected != sha256 {
+                let (path, expected, found) = (folder.join(name), expected.to_owned(), sha256.clone());
+                return Err(PackError::WrongHash { path, expected, found });
+            }
+        }
+        if !folder.join(manifest::FILE_NAME).is_file() {
+            self.licence.clone_from(&record.licence);
+        }
+        Ok(())
+    }
+
     fn tune(&mut self, environment: &Environment, cache: Option<&Cache>) {
         let detector =
             (Purpose::Detector, &self.detector.preprocessing, self.detector.fixed_side_px.unwrap_or(TUNING_SIDE_PX));
@@ -422,7 +446,7 @@ fn pack_id(recognizer_sha256: &str, spec: &RecognizerSpec) -> PackId {
     PackId::from_digits(digits)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

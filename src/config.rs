@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::decode::PhotoLimits;
-use crate::model::{PackSource, Tuning};
+use crate::model::{PackSource, Proxy, Tuning};
 use crate::runtime::machine;
 
 /// Who uses a setting.
@@ -17,6 +17,10 @@ pub enum Scope {
     All,
     /// Commands that run models: `serve`, `detect`, `verify`, `calibrate`, `predict`, `score`.
     Model,
+    /// Those, and `models`.
+    Packs,
+    /// `models`.
+    Catalogue,
     /// `serve`.
     Server,
     /// Commands that talk to a server.
@@ -49,20 +53,61 @@ const fn setting(
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 24] = [
-    setting("pack", "FACEMATCH_PACK", "", Scope::Model, "Folder of the model pack"),
+pub const SETTINGS: [Setting; 29] = [
+    setting(
+        "pack",
+        "FACEMATCH_PACK",
+        "",
+        Scope::Model,
+        "The model pack: the name of one that `facematch models` installed, or a folder, which has a slash in it, such as ./pack",
+    ),
     setting(
         "pack_files",
         "FACEMATCH_PACK_FILES",
         "",
         Scope::Model,
-        "Folder of the pack's model files, where they are not in the pack's own",
+        "Folder of the model files of a pack that is a folder, where they are not in it",
+    ),
+    setting(
+        "models",
+        "FACEMATCH_MODELS",
+        "",
+        Scope::Packs,
+        "Folder of installed packs [default: facematch/models in XDG_DATA_HOME or ~/.local/share]",
+    ),
+    setting(
+        "catalogue",
+        "FACEMATCH_CATALOGUE",
+        "",
+        Scope::Catalogue,
+        "File of the packs that are known by name [default: the program's own, models/catalogue.toml]",
+    ),
+    setting(
+        "mirror",
+        "FACEMATCH_MIRROR",
+        "",
+        Scope::Catalogue,
+        "Address to fetch packs from in place of their publishers', such as https://files.corp/models: each file is looked for at MIRROR/FILE",
+    ),
+    setting(
+        "proxy",
+        "HTTPS_PROXY",
+        "",
+        Scope::Catalogue,
+        "Proxy to fetch packs through, such as http://proxy.corp:3128 [also: https_proxy, ALL_PROXY, all_proxy, HTTP_PROXY, http_proxy]",
+    ),
+    setting(
+        "no_proxy",
+        "NO_PROXY",
+        "",
+        Scope::Catalogue,
+        "Hosts that are reached without the proxy, with commas between: a host and all below it; * is all [also: no_proxy]",
     ),
     setting(
         "runtime_library",
         "ORT_DYLIB_PATH",
         "",
-        Scope::Model,
+        Scope::Packs,
         "The ONNX Runtime library; else it is looked for next to the program, and in .runtime of the project that the program was built in",
     ),
     setting(
@@ -178,6 +223,10 @@ pub const SETTINGS: [Setting; 24] = [
     setting("endpoint", "FACEMATCH_ENDPOINT", "http://127.0.0.1:50051", Scope::Client, "The server"),
 ];
 
+/// Other variables that say the same, as programs that go through proxies have it.
+const OTHER_NAMES: [(&str, &[&str]); 2] =
+    [("proxy", &["https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"]), ("no_proxy", &["no_proxy"])];
+
 /// Environment variable that names the file; `facematch.toml` in the working folder is read where it exists.
 pub const FILE_ENV: &str = "FACEMATCH_CONFIG";
 const FILE_DEFAULT: &str = "facematch.toml";
@@ -208,10 +257,17 @@ fn or_else_of_zero(stated: usize, default: usize) -> usize {
 /// Checked settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pack: Option<PathBuf>,
+    pack: Option<String>,
     pack_files: Option<PathBuf>,
+    models: Option<PathBuf>,
     runtime_library: Option<PathBuf>,
     tuning: Tuning,
+    /// The file of packs that are known by name; `None` is the program's own.
+    pub catalogue: Option<PathBuf>,
+    /// Where to fetch packs in place of their publishers' addresses.
+    pub mirror: Option<String>,
+    /// The proxy to fetch packs through.
+    pub proxy: Proxy,
     /// What a photo may cost.
     pub photo: PhotoLimits,
     /// Address to listen on.
@@ -255,8 +311,28 @@ pub enum ConfigError {
     #[error("{}", .0.join("\n"))]
     Invalid(Vec<String>),
     /// A model is needed and none is named.
-    #[error("no model pack: name its folder with --pack or FACEMATCH_PACK")]
+    #[error(
+        "no model pack: name one with --pack or FACEMATCH_PACK, by its name or its folder; `facematch models list` shows \
+         what there is"
+    )]
     NoPack,
+    /// A pack is named that is not installed.
+    #[error(
+        "no pack {name:?} is installed in {}: `facematch models pull {name}` fetches one of the catalogue; a pack that is a \
+         folder is named with a slash, as ./{name}",
+        models.display()
+    )]
+    PackNotInstalled {
+        /// Its name.
+        name: String,
+        /// The folder of installed packs.
+        models: PathBuf,
+    },
+    /// Nothing tells where packs are installed.
+    #[error(
+        "no folder of installed packs: name one with --models or FACEMATCH_MODELS (there is no XDG_DATA_HOME or HOME)"
+    )]
+    NoModels,
 }
 
 impl Config {
@@ -283,8 +359,8 @@ impl Config {
         for setting in &SETTINGS {
             let (value, origin) = if let Some(value) = flags.get(setting.key) {
                 (value.clone(), format!("--{}", setting.key.replace('_', "-")))
-            } else if let Some(value) = environment(setting.env).filter(|value| !value.is_empty()) {
-                (value, setting.env.to_owned())
+            } else if let Some((name, value)) = from_environment(setting, &environment) {
+                (value, name.to_owned())
             } else if let Some(value) = from_file.get(setting.key) {
                 (value.clone(), format!("{} in the file", setting.key))
             } else {
@@ -292,21 +368,43 @@ impl Config {
             };
             values.stated.insert(setting.key, (value, origin));
         }
-        let config = values.config(cache_folder(&environment));
+        let config = values.config(&Folders::of_user(&environment));
         values.check_together(&config);
         if values.faults.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(values.faults)) }
     }
 
-    /// Returns where the model pack is.
+    /// Returns where the model pack is. What has no slash in it is a name: whatever lies in the working folder, it is never
+    /// taken for the pack.
     ///
-    /// *Errors*: [`ConfigError::NoPack`].
+    /// *Errors*: [`ConfigError::NoPack`], [`ConfigError::PackNotInstalled`], [`ConfigError::NoModels`].
     pub fn pack_source(&self) -> Result<PackSource, ConfigError> {
-        Ok(PackSource {
-            folder: self.pack.clone().ok_or(ConfigError::NoPack)?,
-            files: self.pack_files.clone(),
-            runtime_library: self.runtime_library.clone(),
-            tuning: self.tuning.clone(),
-        })
+        let stated = self.pack.as_deref().ok_or(ConfigError::NoPack)?;
+        let is_folder = stated.contains(std::path::is_separator) || matches!(stated, "." | "..");
+        let (folder, files) =
+            if is_folder { (PathBuf::from(stated), self.pack_files.clone()) } else { (self.installed(stated)?, None) };
+        Ok(PackSource { files, tuning: self.tuning.clone(), ..self.untuned_source(&folder) })
+    }
+
+    /// Returns a folder as a source, with nothing tuned: to look at a pack rather than to work with it.
+    pub fn untuned_source(&self, folder: &Path) -> PackSource {
+        let runtime_library = self.runtime_library.clone();
+        PackSource { folder: folder.to_path_buf(), files: None, runtime_library, tuning: Tuning::Off }
+    }
+
+    /// Returns the folder of installed packs.
+    ///
+    /// *Errors*: [`ConfigError::NoModels`].
+    pub fn models(&self) -> Result<&Path, ConfigError> {
+        self.models.as_deref().ok_or(ConfigError::NoModels)
+    }
+
+    fn installed(&self, name: &str) -> Result<PathBuf, ConfigError> {
+        let models = self.models()?;
+        let folder = models.join(name);
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        Err(ConfigError::PackNotInstalled { name: name.to_owned(), models: models.to_path_buf() })
     }
 }
 
@@ -317,7 +415,7 @@ struct Values {
 }
 
 impl Values {
-    fn config(&mut self, cache_default: Option<PathBuf>) -> Config {
+    fn config(&mut self, folders: &Folders) -> Config {
         let cores = machine::cores();
         // Where nothing tells, a small one.
         let memory = machine::memory_bytes().unwrap_or(MEMORY_UNKNOWN_BYTES);
@@ -325,10 +423,14 @@ impl Values {
         let workers = or_else_of_zero(self.number("workers", 0, WORKERS_MAX), cores);
         let message_bytes_max = self.number("message_bytes_max", 1, MESSAGE_BYTES_LIMIT);
         Config {
-            pack: self.path("pack"),
+            pack: self.stated("pack"),
             pack_files: self.path("pack_files"),
+            models: self.path("models").or_else(|| folders.models.clone()),
+            catalogue: self.path("catalogue"),
+            mirror: self.mirror(),
+            proxy: self.proxy(),
             runtime_library: self.path("runtime_library"),
-            tuning: self.tuning(cache_default),
+            tuning: self.tuning(folders.cache.clone()),
             photo: PhotoLimits {
                 bytes_max: self.number("photo_bytes_max", 1, MESSAGE_BYTES_LIMIT),
                 pixels_max: self.number("photo_pixels_max", 1, 1 << 30),
@@ -353,7 +455,7 @@ impl Values {
             drain_time_max: Duration::from_millis(self.number("drain_time_max_ms", 0, TIME_LIMIT_MS)),
             metrics_listen: self.metrics_listen(),
             otlp_endpoint: self.otlp_endpoint(),
-            log: Some(self.text("log")).filter(|filter| !filter.is_empty()),
+            log: self.stated("log"),
             log_json: self.log_json(),
             endpoint: self.endpoint(),
         }
@@ -378,8 +480,12 @@ impl Values {
         self.stated.get(key).map_or_else(String::new, |(value, _)| value.clone())
     }
 
+    fn stated(&self, key: &str) -> Option<String> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
+    }
+
     fn path(&self, key: &str) -> Option<PathBuf> {
-        Some(self.text(key)).filter(|text| !text.is_empty()).map(PathBuf::from)
+        self.stated(key).map(PathBuf::from)
     }
 
     fn tuning(&mut self, cache_default: Option<PathBuf>) -> Tuning {
@@ -408,18 +514,34 @@ impl Values {
     }
 
     fn otlp_endpoint(&mut self) -> Option<String> {
-        (!self.text("otlp_endpoint").is_empty()).then(|| self.address("otlp_endpoint", "http://127.0.0.1:4317"))
+        (!self.text("otlp_endpoint").is_empty())
+            .then(|| self.address("otlp_endpoint", &["http"], "http://127.0.0.1:4317"))
     }
 
     fn endpoint(&mut self) -> String {
-        self.address("endpoint", "http://127.0.0.1:50051")
+        self.address("endpoint", &["http"], "http://127.0.0.1:50051")
     }
 
-    fn address(&mut self, key: &str, example: &str) -> String {
+    fn mirror(&mut self) -> Option<String> {
+        let is_stated = self.stated("mirror").is_some();
+        is_stated.then(|| self.address("mirror", &["http", "https"], "https://files.corp/models"))
+    }
+
+    fn proxy(&mut self) -> Proxy {
+        let (address, origin) = self.stated.get("proxy").cloned().unwrap_or_default();
+        // A proxy may be stated without a scheme. The value is not told: it may hold a password.
+        let with_scheme = if address.contains("://") { address.clone() } else { format!("http://{address}") };
+        if !address.is_empty() && !is_address(&with_scheme, &["http", "https"]) {
+            self.faults.push(format!("{origin} must be an address such as http://proxy.corp:3128"));
+        }
+        let except = self.text("no_proxy");
+        let except = except.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned).collect();
+        Proxy { address: Some(with_scheme).filter(|_| !address.is_empty()), except }
+    }
+
+    fn address(&mut self, key: &str, schemes: &[&str], example: &str) -> String {
         let (value, origin) = self.stated.get(key).cloned().unwrap_or_default();
-        let uri = value.parse::<http::Uri>().ok();
-        let is_address = uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.authority().is_some());
-        if !is_address {
+        if !is_address(&value, schemes) {
             self.faults.push(format!("{origin} must be an address such as {example}, found {value:?}"));
         }
         value
@@ -442,11 +564,37 @@ impl Values {
     }
 }
 
-/// The folder of the XDG base directory specification, where the environment tells one; paths there must be absolute.
-fn cache_folder(environment: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let absolute = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(caches.join("facematch"))
+fn is_address(text: &str, schemes: &[&str]) -> bool {
+    let uri = text.parse::<http::Uri>().ok();
+    uri.is_some_and(|uri| uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme)) && uri.authority().is_some())
+}
+
+/// Finds a setting in the environment, under its own name or another that says the same.
+fn from_environment(
+    setting: &Setting,
+    environment: &impl Fn(&str) -> Option<String>,
+) -> Option<(&'static str, String)> {
+    let others = OTHER_NAMES.iter().filter(|(key, _)| *key == setting.key).flat_map(|(_, names)| *names);
+    let mut names = std::iter::once(setting.env).chain(others.copied());
+    names.find_map(|name| Some((name, environment(name).filter(|value| !value.is_empty())?)))
+}
+
+/// The user's folders of the XDG base directory specification, where the environment tells them; paths there must be
+/// absolute.
+struct Folders {
+    cache: Option<PathBuf>,
+    models: Option<PathBuf>,
+}
+
+impl Folders {
+    fn of_user(environment: &impl Fn(&str) -> Option<String>) -> Self {
+        let absolute = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let folder = |name: &str, at_home: &str| absolute(name).or_else(|| Some(absolute("HOME")?.join(at_home)));
+        Self {
+            cache: folder("XDG_CACHE_HOME", ".cache").map(|caches| caches.join("facematch")),
+            models: folder("XDG_DATA_HOME", ".local/share").map(|data| data.join("facematch/models")),
+        }
+    }
 }
 
 /// Reads the file; what is wrong with it is added to the faults.
@@ -536,7 +684,7 @@ mod tests {
     #[test]
     fn cache_is_that_of_the_user_unless_stated() {
         let tuning = |flags: &[(&str, &str)], environment: &[(&str, &str)]| {
-            let flags: Vec<_> = flags.iter().copied().chain([("pack", "p")]).collect();
+            let flags: Vec<_> = flags.iter().copied().chain([("pack", "./p")]).collect();
             load(&flags, environment, "").expect("a config").pack_source().expect("a pack").tuning
         };
         let cache = |path: &str| Tuning::Auto { cache: Some(path.into()) };
@@ -548,6 +696,49 @@ mod tests {
         assert!(
             load(&[("tune", "on")], &[], "").expect_err("a fault").to_string().contains("tune must be auto or off")
         );
+    }
+
+    #[test]
+    fn pack_with_a_slash_is_a_folder_and_without_one_a_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("buffalo_l")).expect("a pack");
+        let models = folder.path().to_str().expect("a path");
+        let source = |pack: &str| {
+            let flags = [("pack", pack), ("pack_files", "elsewhere"), ("models", models)];
+            load(&flags, &[], "").expect("a config").pack_source()
+        };
+        let named = source("buffalo_l").expect("a source");
+        assert_eq!((named.folder, named.files), (folder.path().join("buffalo_l"), None));
+        for path in ["./buffalo_l", "packs/x", "/packs/x", ".", ".."] {
+            let source = source(path).expect("a source");
+            assert_eq!((source.folder, source.files), (path.into(), Some("elsewhere".into())));
+        }
+        // There is a folder of this name where tests run: it is not taken.
+        let error = source("src").expect_err("not installed").to_string();
+        assert!(error.contains("models pull src") && error.contains("./src") && error.contains(models), "{error}");
+    }
+
+    #[test]
+    fn models_folder_is_that_of_the_user_unless_stated() {
+        let models = |flags: &[(&str, &str)], environment: &[(&str, &str)]| {
+            load(flags, environment, "").expect("a config").models().map(Path::to_path_buf)
+        };
+        assert!(matches!(models(&[], &[("XDG_DATA_HOME", "relative")]), Err(ConfigError::NoModels)));
+        let home = ("HOME", "/h");
+        assert_eq!(models(&[], &[home]).expect("a folder"), Path::new("/h/.local/share/facematch/models"));
+        assert_eq!(models(&[], &[home, ("XDG_DATA_HOME", "/d")]).expect("a folder"), Path::new("/d/facematch/models"));
+        assert_eq!(models(&[("models", "m")], &[home]).expect("a folder"), Path::new("m"));
+    }
+
+    #[test]
+    fn proxy_is_read_from_the_usual_variables_and_never_told() {
+        let proxy = |environment: &[(&str, &str)]| load(&[], environment, "").map(|config| config.proxy);
+        assert_eq!(proxy(&[]).expect("a config"), Proxy::default());
+        let found =
+            proxy(&[("http_proxy", "http://p:1"), ("https_proxy", "p:2"), ("no_proxy", "a, .b,")]).expect("a config");
+        assert_eq!(found, Proxy { address: Some("http://p:2".into()), except: vec!["a".into(), ".b".into()] });
+        let fault = proxy(&[("ALL_PROXY", "socks5://ann:secret@p:1")]).expect_err("a fault").to_string();
+        assert!(fault.starts_with("ALL_PROXY must be an address such as") && !fault.contains("secret"), "{fault}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Commands: one file each. `serve`, `detect`, `verify`, `calibrate`, `predict` and `score` run the models; the others are clients of the contract.
+//! Commands: one file each. `serve`, `detect`, `verify`, `calibrate`, `predict` and `score` run the models, `models` keeps them; the others
+//! are clients of the contract.
 
 mod arguments;
 mod calibrate;
@@ -13,6 +14,7 @@ mod identify;
 mod identity;
 mod load;
 mod local;
+mod models;
 mod output;
 mod predict;
 mod remote;
@@ -48,8 +50,8 @@ impl Answer {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 match, or done · 1 no match; detect, enroll, calibrate: a photo without a face; load: calls failed · 2 error ·
-130 enroll: stopped by Ctrl-C
+Exit codes: 0 match, or done · 1 no match; detect, enroll, calibrate: a photo without a face; load: calls failed;
+models verify: a pack is damaged · 2 error · 130 enroll: stopped by Ctrl-C
 
 Start here:
   facematch verify a.jpg b.jpg                    is this the same person?
@@ -59,7 +61,8 @@ Start here:
   facematch enroll --gallery staff people/        people/NAME/*.jpg: a folder an identity; or a CSV, a TAR
   facematch identify --gallery staff photo.jpg    who is this?
 
-A model pack is needed to serve, detect, verify and calibrate: name its folder with --pack or FACEMATCH_PACK.";
+A model pack is needed to serve, detect, verify and calibrate: name it with --pack or FACEMATCH_PACK, by its folder or, once
+`facematch models pull` or `add` has installed it, by its name. `facematch models list` shows which there are.";
 
 /// Matches identities by their faces: photos in, templates kept, "same person?" and "who is this?" answered over gRPC.
 #[derive(Parser)]
@@ -90,22 +93,24 @@ enum Command {
     Identity(identity::Arguments),
     Curve(curve::Arguments),
     Load(load::Arguments),
+    Models(models::Arguments),
 }
 
 /// Which settings each command uses, besides those of all.
-const SCOPES: [(&str, &[Scope]); 12] = [
-    ("serve", &[Scope::Model, Scope::Server]),
-    ("detect", &[Scope::Model]),
-    ("verify", &[Scope::Model]),
-    ("calibrate", &[Scope::Model]),
-    ("predict", &[Scope::Model]),
-    ("score", &[Scope::Model]),
+const SCOPES: [(&str, &[Scope]); 13] = [
+    ("serve", &[Scope::Packs, Scope::Model, Scope::Server]),
+    ("detect", &[Scope::Packs, Scope::Model]),
+    ("verify", &[Scope::Packs, Scope::Model]),
+    ("calibrate", &[Scope::Packs, Scope::Model]),
+    ("predict", &[Scope::Packs, Scope::Model]),
+    ("score", &[Scope::Packs, Scope::Model]),
     ("enroll", &[Scope::Client]),
     ("identify", &[Scope::Client]),
     ("gallery", &[Scope::Client]),
     ("identity", &[Scope::Client]),
     ("curve", &[Scope::Client]),
     ("load", &[Scope::Client]),
+    ("models", &[Scope::Packs, Scope::Catalogue]),
 ];
 
 /// Runs the command that the program's arguments ask for. Wrong arguments and `--help` end the process.
@@ -138,6 +143,7 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Identity(arguments) => block_on(identity::run(&config, &output, arguments)),
         Command::Curve(arguments) => block_on(curve::run(&config, &output, arguments)),
         Command::Load(arguments) => block_on(load::run(&config, &output, arguments)),
+        Command::Models(arguments) => models::run(&config, &output, arguments),
     }
 }
 

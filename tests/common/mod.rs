@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part")]
 
 pub mod program;
+pub mod site;
 
 use std::collections::BTreeMap;
 use std::io::Write;

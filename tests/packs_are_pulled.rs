@@ -1,0 +1,543 @@
+//! Packs are fetched, checked, unpacked and used by their names; what is wrong with a server or an archive leaves nothing.
+
+mod common;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use common::program::{json, lfw, program, run, text};
+use common::site::{self, Reply, Request, Site};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+/// A folder of packs, a catalogue with one pack called `one`, and commands that use them.
+struct House {
+    folder: tempfile::TempDir,
+    shared: PathBuf,
+}
+
+impl House {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder"), shared: PathBuf::from("none") }
+    }
+
+    fn with_models(shared: &Path) -> Self {
+        Self { shared: shared.to_path_buf(), ..Self::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn models(&self) -> PathBuf {
+        self.path("models")
+    }
+
+    /// Writes the catalogue: one archive at an address.
+    fn catalogue(&self, address: &str, archive: &[u8], sha256: Option<&str>) {
+        let sum = sha256.map(|sum| format!("sha256 = \"{sum}\"\nsha256_by = \"others\"\n")).unwrap_or_default();
+        let bytes = archive.len();
+        self.write_catalogue(&format!(
+            "[[packs.files]]\nfile = \"one.zip\"\naddresses = [\"{address}\"]\nbytes = {bytes}\n{sum}"
+        ));
+    }
+
+    fn write_catalogue(&self, files: &str) {
+        let text = format!(
+            "format = 1\n[licences.free]\ntitle = \"free\"\ntext = \"do what you like\"\n\
+             [licences.research]\ntitle = \"research only\"\nmust_be_accepted = true\ntext = \"not for money\"\n\
+             [[packs]]\nname = \"one\"\nabout = \"a pack\"\nlicence = \"free\"\n{files}"
+        );
+        std::fs::write(self.path("catalogue.toml"), text).expect("write the catalogue");
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program(&self.shared);
+        for name in
+            ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"]
+        {
+            command.env_remove(name);
+        }
+        command.env("FACEMATCH_MODELS", self.models()).args(arguments);
+        command
+    }
+
+    fn of_models(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(&["models"]);
+        command.args(arguments).arg("--catalogue").arg(self.path("catalogue.toml"));
+        command
+    }
+
+    /// What is left where packs, parts of them and downloads could be.
+    fn leftovers(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        let mut folders = vec![self.models()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path()) {
+                if entry.is_dir() {
+                    folders.push(entry);
+                } else if !entry.ends_with(".lock") {
+                    left.push(entry.strip_prefix(self.models()).expect("within").display().to_string());
+                }
+            }
+        }
+        left
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A ZIP archive of some files, stored or deflated.
+fn archive(files: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
+    let mut writer = ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(method);
+    for (name, content) in files {
+        writer.start_file(*name, options).expect("a file");
+        writer.write_all(content).expect("write");
+    }
+    writer.finish().expect("an archive").into_inner()
+}
+
+fn stored(files: &[(&str, &[u8])]) -> Vec<u8> {
+    archive(files, zip::CompressionMethod::Stored)
+}
+
+/// An archive that is whole, of a file that is no model: whoever gets to load it has believed the archive.
+fn no_model() -> Vec<u8> {
+    stored(&[("a.onnx", &[b'x'; 200_000])])
+}
+
+/// What such an archive ends in.
+const BELIEVED: &str = "it is no pack that can be used";
+
+/// The smallest pack there is: SCRFD-500m and EdgeFace-XXS, as InsightFace packs them, in a folder and with other things.
+fn real_pack(shared: &Path) -> Vec<u8> {
+    let read = |name: &str| std::fs::read(shared.join("models").join(name)).expect("a model");
+    let (detector, recognizer) = (read("insightface_det_500m.onnx"), read("edgeface_xxs_512.onnx"));
+    stored(&[
+        ("two/det_500m.onnx", &detector),
+        ("two/recognizer.onnx", &recognizer),
+        ("two/LICENSE.txt", b"do what you like"),
+        ("two/run.sh", b"rm -r /"),
+        ("__MACOSX/two/._det_500m.onnx", b"x"),
+    ])
+}
+
+#[test]
+fn pack_is_pulled_and_used_by_its_name_until_it_is_changed() {
+    let Some(shared) = common::shared("pack_is_pulled_and_used_by_its_name_until_it_is_changed") else { return };
+    let house = House::with_models(&shared);
+    let zip = Arc::new(real_pack(&shared));
+    let served = Arc::clone(&zip);
+    let site = Site::start(move |_, request| site::file(request, &served, "\"a\""));
+    house.catalogue(&format!("{}/one.zip", site.address), &zip, None);
+
+    let photo = lfw(&shared, "Ai_Sugiyama", 1);
+    let detect = || {
+        let mut command = house.command(&["detect", "--pack", "one"]);
+        command.arg(&photo);
+        command
+    };
+    let absent = run(&mut detect(), 2);
+    assert!(absent.contains("no pack \"one\" is installed") && absent.contains("models pull one"), "{absent}");
+
+    let pulled = run(&mut house.of_models(&["pull", "one"]), 0);
+    assert!(pulled.contains(&format!("SHA-256 {} is recorded", sha256(&zip))), "{pulled}");
+    assert!(pulled.contains("one is installed in") && pulled.contains("512 numbers"), "{pulled}");
+    let mut left = house.leftovers();
+    left.sort();
+    let files = ["LICENSE.txt", "det_500m.onnx", "installed.toml", "recognizer.onnx"].map(|file| format!("one/{file}"));
+    assert_eq!(left[1..], files, "{left:?}");
+    assert_eq!(left[0], "checksums.toml");
+
+    assert!(run(&mut detect(), 0).contains("1 face"));
+    let again = run(&mut house.of_models(&["pull", "one"]), 0);
+    assert!(again.contains("installed already") && site.requests().len() == 1, "{again}");
+    let listed = json(&house.of_models(&["list", "--json"]).output().expect("run"));
+    assert_eq!((&listed["name"], &listed["installed"]), (&"one".into(), &true.into()));
+    let info = json(&house.of_models(&["info", "one", "--json"]).output().expect("run"));
+    assert_eq!(info["installed"]["loaded"]["dimension"], 512);
+    assert_eq!(
+        info["installed"]["files"][1]["sha256"],
+        "5e4447f50245bbd7966bd6c0fa52938c61474a04ec7def48753668a9d8b4ea3a"
+    );
+    assert!(run(&mut house.of_models(&["verify"]), 0).contains("one: as it was installed, 3 files"));
+
+    // A file that is changed is told, and not used.
+    let recognizer = house.models().join("one/recognizer.onnx");
+    let mut bytes = std::fs::read(&recognizer).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&recognizer, bytes).expect("write");
+    let damaged = run(&mut house.of_models(&["verify", "one"]), 1);
+    assert!(damaged.contains("recognizer.onnx: expected SHA-256 eda5dc62"), "{damaged}");
+    let refused = run(&mut detect(), 2);
+    assert!(refused.contains("recognizer.onnx: expected SHA-256 eda5dc62"), "{refused}");
+
+    // Nobody is at a terminal to be asked.
+    assert!(run(&mut house.of_models(&["remove", "one"]), 2).contains("--yes"));
+    assert!(run(&mut house.of_models(&["remove", "one", "--yes"]), 0).contains("one is removed"));
+    assert!(run(&mut house.of_models(&["verify", "one"]), 2).contains("no pack one is installed"));
+    assert_eq!(house.leftovers(), ["checksums.toml"]);
+
+    // The same file is taken again, another is not.
+    run(&mut house.of_models(&["pull", "one"]), 0);
+    run(&mut house.of_models(&["remove", "one", "--yes"]), 0);
+    let other = stored(&[("a.onnx", b"x")]);
+    let site = Site::start(move |_, request| site::file(request, &other, "\"b\""));
+    house.catalogue(&format!("{}/one.zip", site.address), &zip, None);
+    let changed = run(&mut house.of_models(&["pull", "one"]), 2);
+    assert!(
+        changed.contains("recorded in") && changed.contains(&format!("expected SHA-256 {}", sha256(&zip))),
+        "{changed}"
+    );
+    assert_eq!(house.leftovers(), ["checksums.toml"]);
+}
+
+#[test]
+fn pack_is_pulled_once_by_two_at_a_time() {
+    let Some(shared) = common::shared("pack_is_pulled_once_by_two_at_a_time") else { return };
+    let house = House::with_models(&shared);
+    let zip = Arc::new(real_pack(&shared));
+    let served = Arc::clone(&zip);
+    let site = Site::start(move |_, request| site::file(request, &served, "\"a\""));
+    house.catalogue(&format!("{}/one.zip", site.address), &zip, Some(&sha256(&zip)));
+    let pull = || house.of_models(&["pull", "one"]).output().expect("run");
+    let outputs = std::thread::scope(|scope| {
+        let threads = [scope.spawn(pull), scope.spawn(pull)];
+        threads.map(|thread| thread.join().expect("a thread"))
+    });
+    for output in &outputs {
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+    let said = outputs.map(|output| text(&output.stdout));
+    assert_eq!(said.iter().filter(|said| said.contains("installed already")).count(), 1, "{said:?}");
+    assert_eq!(site.requests().len(), 1);
+}
+
+#[test]
+fn files_without_a_manifest_get_that_of_the_catalogue() {
+    let Some(shared) = common::shared("files_without_a_manifest_get_that_of_the_catalogue") else { return };
+    let house = House::with_models(&shared);
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packs/yunet-foamliu/pack.toml");
+    let manifest = std::fs::read_to_string(manifest).expect("the manifest");
+    let names = ["face_detection_yunet_2023mar.onnx", "foamliu_mobilefacenet_128_b1.onnx"];
+    let files = names.map(|name| {
+        let bytes = std::fs::read(shared.join("models").join(name)).expect("a model");
+        let (sum, length) = (sha256(&bytes), bytes.len());
+        format!(
+            "[[packs.files]]\nfile = \"{name}\"\naddresses = [\"http://127.0.0.1:9/{name}\"]\nbytes = {length}\n\
+             sha256 = \"{sum}\"\nsha256_by = \"publisher\"\n"
+        )
+    });
+    house.write_catalogue(&format!("manifest = '''\n{manifest}'''\n{}", files.concat()));
+    // Their publisher is not reached; the mirror has them by their names.
+    let models = shared.join("models");
+    let site = Site::start(move |_, request| {
+        let name = request.path.strip_prefix("/packs/").expect("the mirror's folder");
+        site::file(request, &std::fs::read(models.join(name)).expect("a model"), "\"a\"")
+    });
+    let unreached = run(&mut house.of_models(&["pull", "one"]), 2);
+    assert!(unreached.contains("cannot fetch http://127.0.0.1:9/face_detection_yunet_2023mar.onnx"), "{unreached}");
+    let mirror = format!("{}/packs/", site.address);
+    let pulled = run(&mut house.of_models(&["pull", "one", "--mirror", &mirror]), 0);
+    assert!(pulled.contains("128 numbers"), "{pulled}");
+    let id = || {
+        json(&house.of_models(&["info", "one", "--json"]).output().expect("run"))["installed"]["loaded"]["pack_id"]
+            .clone()
+    };
+    let expected = common::pack(&shared, "yunet-foamliu").id.as_str().to_owned();
+    assert_eq!(id(), Value::from(expected.as_str()));
+
+    // From a folder without internet it is the same pack.
+    run(&mut house.of_models(&["remove", "one", "--yes"]), 0);
+    let folder = house.path("one");
+    std::fs::create_dir(&folder).expect("a folder");
+    for name in names {
+        std::fs::copy(shared.join("models").join(name), folder.join(name)).expect("copy");
+    }
+    run(house.of_models(&["add"]).arg(&folder), 0);
+    assert_eq!(id(), Value::from(expected.as_str()));
+    let taken = run(house.of_models(&["add"]).arg(&folder), 2);
+    assert!(taken.contains("is there already"), "{taken}");
+    // Under a name that the catalogue does not know it is a plain folder, and fed as one.
+    let plain = run(house.of_models(&["add", "--name", "another"]).arg(&folder), 0);
+    assert!(plain.contains("128 numbers") && !plain.contains(&expected), "{plain}");
+    assert_eq!(run(&mut house.of_models(&["list"]), 0).matches("installed").count(), 2);
+}
+
+#[test]
+fn download_that_was_cut_goes_on_where_it_ended() {
+    let house = House::new();
+    let zip = Arc::new(no_model());
+    let served = Arc::clone(&zip);
+    let site = Site::start(move |number, request| {
+        let after = if number == 0 { 50_000 } else { usize::MAX };
+        site::cut(request, &served, "\"a\"", after)
+    });
+    house.catalogue(&format!("{}/one.zip", site.address), &zip, Some(&sha256(&zip)));
+    let error = run(&mut house.of_models(&["pull", "one"]), 2);
+    assert!(error.contains("the download was cut; trying again") && error.contains(BELIEVED), "{error}");
+    let asked: Vec<_> = site.requests().iter().map(|request| (request.from, request.tag.clone())).collect();
+    assert_eq!(asked, [(None, None), (Some(50_000), Some("\"a\"".to_owned()))]);
+}
+
+#[test]
+fn download_goes_on_in_another_run_unless_the_file_is_another_by_then() {
+    let house = House::new();
+    let zip = Arc::new(no_model());
+    // Cut at each request; then another file, of another tag; then the first server's file again.
+    let served = Arc::clone(&zip);
+    let cut = Site::start(move |_, request| site::cut(request, &served, "\"a\"", 10_000));
+    house.catalogue(&format!("{}/one.zip", cut.address), &zip, Some(&sha256(&zip)));
+    let error = run(&mut house.of_models(&["pull", "one"]), 2);
+    assert!(error.contains("was cut after 40000 bytes of") && error.contains("run it again"), "{error}");
+    assert_eq!(house.leftovers().len(), 2, "{:?}", house.leftovers());
+    run(&mut house.of_models(&["pull", "one"]), 2);
+    let asked: Vec<_> = cut.requests().iter().map(|request| request.from.unwrap_or(0)).collect();
+    assert_eq!(asked, [0, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 70_000]);
+
+    let (served, tags) = (Arc::clone(&zip), ["\"a\"", "\"b\""]);
+    let site = Site::start(move |number, request| {
+        let after = if number == 0 { 50_000 } else { usize::MAX };
+        site::cut(request, &served, tags[usize::from(number > 0)], after)
+    });
+    house.catalogue(&format!("{}/one.zip", site.address), &zip, Some(&sha256(&zip)));
+    // What there is of another address is not gone on with; nor what there is of another tag.
+    assert!(run(&mut house.of_models(&["pull", "one"]), 2).contains(BELIEVED));
+    let asked: Vec<_> = site.requests().iter().map(|request| request.from).collect();
+    assert_eq!(asked, [None, Some(50_000)]);
+}
+
+#[test]
+fn server_that_does_not_keep_its_word_leaves_nothing() {
+    /// What a server does, and what is said of it.
+    type Case = (fn(&Request, &[u8]) -> Reply, &'static [&'static str]);
+    let cases: [Case; 11] = [
+        (|_, _| site::reply(404, "", b"", 0), &["the server replied 404"]),
+        (|_, _| site::reply(500, "", b"", 0), &["trying again", "the server replied 500"]),
+        (|_, _| site::reply(302, "location: /one.zip\r\n", b"", 0), &["too many redirects"]),
+        (|_, _| site::reply(200, "", b"<html>log in</html>", 19), &["expected SHA-256", "is not used"]),
+        (|_, body| site::reply(200, "", &[b'x'; 200_000], body.len()), &["was cut after 200000 bytes"]),
+        // Said to be too large, and nothing of it is read.
+        (|_, body| site::reply(200, "", body, 2_000_000), &["expected at most", "found 2000000"]),
+        (
+            |_, _| Reply::Endless("HTTP/1.1 200 x\r\nconnection: close\r\n\r\n".into()),
+            &["expected at most", "found more"],
+        ),
+        // A range that was not asked for.
+        (|_, body| site::reply(206, "content-range: bytes 5-9/10\r\n", body, body.len()), &["was cut after 0 bytes"]),
+        (|_, _| Reply::Bytes(b"SSH-2.0-x\r\n".to_vec()), &["cannot fetch http://127.0.0.1"]),
+        (|_, _| Reply::Bytes(Vec::new()), &["trying again", "cannot fetch http://127.0.0.1"]),
+        // One bit.
+        (
+            |_, body| {
+                let mut body = body.to_vec();
+                body[1_000] ^= 1;
+                site::reply(200, "", &body, body.len())
+            },
+            &["expected SHA-256", "as others state it", "is not used"],
+        ),
+    ];
+    let zip = Arc::new(no_model());
+    for (number, (behaviour, said)) in cases.into_iter().enumerate() {
+        let house = House::new();
+        let served = Arc::clone(&zip);
+        let site = Site::start(move |_, request| behaviour(request, &served));
+        house.catalogue(&format!("{}/one.zip", site.address), &zip, Some(&sha256(&zip)));
+        let error = run(&mut house.of_models(&["pull", "one"]), 2);
+        for part in said {
+            assert!(error.contains(part), "case {number}: {part:?} is not in {error}");
+        }
+        let mut parts = house.leftovers();
+        parts.retain(|left| left != ".downloads/one/one.zip");
+        assert!(parts.is_empty(), "case {number}: {parts:?}");
+        let part = std::fs::metadata(house.models().join(".downloads/one/one.zip")).map_or(0, |part| part.len());
+        assert!(part <= zip.len() as u64, "case {number}: {part} bytes");
+    }
+}
+
+#[test]
+fn next_address_is_tried_where_one_fails() {
+    let house = House::new();
+    let zip = Arc::new(no_model());
+    let served = Arc::clone(&zip);
+    let site = Site::start(move |_, request| match request.path.as_str() {
+        "/first" => site::reply(404, "", b"", 0),
+        _ => site::file(request, &served, "\"a\""),
+    });
+    let address = format!("{0}/first\", \"{0}/second", site.address);
+    house.catalogue(&address, &zip, Some(&sha256(&zip)));
+    assert!(run(&mut house.of_models(&["pull", "one"]), 2).contains(BELIEVED));
+    let paths: Vec<_> = site.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths, ["/first", "/second"]);
+}
+
+#[test]
+fn proxy_is_gone_through_unless_the_host_is_excepted() {
+    let house = House::new();
+    let zip = Arc::new(no_model());
+    let served = Arc::clone(&zip);
+    let site = Site::start(move |_, request| site::file(request, &served, "\"a\""));
+    let proxy = Site::start(|_, _| site::reply(403, "", b"", 0));
+    house.catalogue(&format!("{}/one.zip", site.address), &zip, Some(&sha256(&zip)));
+    run(house.of_models(&["pull", "one"]).env("https_proxy", &proxy.address), 2);
+    assert!(!proxy.requests().is_empty() && site.requests().is_empty());
+    let asked = proxy.requests().len();
+    let direct =
+        run(house.of_models(&["pull", "one", "--no-proxy", "127.0.0.1"]).env("https_proxy", &proxy.address), 2);
+    assert!(direct.contains(BELIEVED) && proxy.requests().len() == asked && site.requests().len() == 1, "{direct}");
+}
+
+#[test]
+fn licence_that_forbids_something_must_be_accepted() {
+    let house = House::new();
+    let zip = Arc::new(no_model());
+    let served = Arc::clone(&zip);
+    let site = Site::start(move |_, request| site::file(request, &served, "\"a\""));
+    house.catalogue(&format!("{}/one.zip", site.address), &zip, Some(&sha256(&zip)));
+    let path = house.path("catalogue.toml");
+    let strict = std::fs::read_to_string(&path).expect("read").replace("licence = \"free\"", "licence = \"research\"");
+    std::fs::write(&path, strict).expect("write");
+    let file = house.path("one.zip");
+    std::fs::write(&file, &*zip).expect("write");
+
+    let add = ["add", file.to_str().expect("a path")];
+    for arguments in [&["pull", "one"][..], &add] {
+        let refused = run(&mut house.of_models(arguments), 2);
+        assert!(refused.contains("--accept-licence") && refused.contains("research only\nnot for money"), "{refused}");
+        assert!(site.requests().is_empty() && house.leftovers().is_empty());
+    }
+    for arguments in [&["pull", "one", "--accept-licence"][..], &[&add[..], &["--accept-licence"]].concat()] {
+        assert!(run(&mut house.of_models(arguments), 2).contains(BELIEVED));
+    }
+    assert!(run(&mut house.of_models(&["info", "one"]), 0).contains("must be accepted"));
+    // An archive that only has the name of the catalogue's is not taken for it.
+    std::fs::write(&file, stored(&[("a.onnx", b"x")])).expect("write");
+    let other = run(&mut house.of_models(&[&add[..], &["--accept-licence"]].concat()), 2);
+    assert!(other.contains("this is not the one of the catalogue") && other.contains("--name"), "{other}");
+}
+
+#[test]
+fn pack_that_cannot_be_fetched_says_what_to_do() {
+    let house = House::new();
+    house.write_catalogue("instead = \"Ask its author.\"\n");
+    assert!(run(&mut house.of_models(&["pull", "one"]), 2).contains("one cannot be fetched. Ask its author."));
+    assert!(run(&mut house.of_models(&["pull", "two"]), 2).contains("the catalogue has no pack two"));
+    assert!(run(&mut house.of_models(&["pull", "../two"]), 2).contains("a pack's name is"));
+    // The program's own.
+    assert!(run(&mut house.command(&["models", "list"]), 0).contains("buffalo_l"));
+    let refused = run(&mut house.command(&["models", "pull", "buffalo_l"]), 2);
+    assert!(refused.contains("non-commercial research purposes only"), "{refused}");
+    assert!(run(&mut house.command(&["models", "pull", "edgeface"]), 2).contains("models/README.md"));
+    std::fs::write(house.path("catalogue.toml"), "format = 7").expect("write");
+    assert!(run(&mut house.of_models(&["list"]), 2).contains("catalogue.toml: "));
+}
+
+/// Replaces bytes wherever they are, by as many others.
+fn patched(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let places: Vec<usize> = (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    bytes
+}
+
+/// Changes the bytes of an archive's only central header, from an offset on.
+fn central(mut bytes: Vec<u8>, offset: usize, to: &[u8]) -> Vec<u8> {
+    let header = bytes.windows(4).position(|window| window == b"PK\x01\x02").expect("a header");
+    bytes[header + offset..header + offset + to.len()].copy_from_slice(to);
+    bytes
+}
+
+#[test]
+fn archive_that_would_do_harm_leaves_nothing() {
+    let named = |name: &str| {
+        let placeholder = "p".repeat(name.len());
+        patched(stored(&[(&placeholder, b"x")]), placeholder.as_bytes(), name.as_bytes())
+    };
+    let link = |name: &str| {
+        let mut writer = ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        writer.add_symlink(name, "/etc/passwd", SimpleFileOptions::default()).expect("a link");
+        writer.finish().expect("an archive").into_inner()
+    };
+    let many: Vec<String> = (0..300).map(|number| format!("{number}.onnx")).collect();
+    let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), b"x".as_slice())).collect();
+    let zeros = vec![0; 16 << 20];
+    let model = stored(&[("a.onnx", b"a model")]);
+    let cases: [(&str, Vec<u8>, &str); 20] = [
+        ("climbs", named("../../a.onnx"), "leads out of the archive"),
+        ("climbs after a folder", named("a/../../a.onnx"), "leads out of the archive"),
+        ("climbs at the end", named("a.onnx/.."), "leads out of the archive"),
+        ("begins at the root", named("/tmp/a.onnx"), "leads out of the archive"),
+        ("climbs as Windows does", named("..\\a.onnx"), "leads elsewhere on some systems"),
+        ("names a drive", named("c:a.onnx"), "leads elsewhere on some systems"),
+        ("has a zero in its name", named("a.onnx\0.txt"), "leads elsewhere on some systems"),
+        ("has a name of no letters", patched(stored(&[("pp.onnx", b"x")]), b"pp.onnx", b"\xff\xfe.onnx"), "not UTF-8"),
+        ("is a link", link("a.onnx"), "is a link or a device"),
+        ("is a link that is passed over", link("readme/a"), "is a link or a device"),
+        (
+            "is there twice",
+            patched(stored(&[("a.onnx", b"x"), ("b.onnx", b"y")]), b"b.onnx", b"a.onnx"),
+            "two of its files",
+        ),
+        ("is there twice in two folders", stored(&[("a/a.onnx", b"x"), ("b/a.onnx", b"y")]), "is there twice"),
+        ("is there twice for some", stored(&[("a.onnx", b"x"), ("A.onnx", b"y")]), "is there twice"),
+        ("is a bomb", archive(&[("a.onnx", &zeros)], zip::CompressionMethod::Deflated), "bytes of all files"),
+        ("says it is small", central(model.clone(), 24, &3u32.to_le_bytes()), "no ZIP archive, or a damaged one"),
+        ("has too many entries", stored(&many), "expected at most 256 entries"),
+        ("has another checksum", patched(model.clone(), b"a model", b"a madel"), "no ZIP archive, or a damaged one"),
+        ("is encrypted", central(model.clone(), 8, &1u16.to_le_bytes()), "is encrypted"),
+        ("is no archive", b"<html>log in</html>".to_vec(), "no ZIP archive, or a damaged one"),
+        ("has no model", stored(&[("readme.txt", b"x"), ("a.pb", b"x")]), "expected *.onnx files, found none"),
+    ];
+    for (what, bytes, said) in cases {
+        let house = House::new();
+        house.write_catalogue("instead = \"-\"\n");
+        let file = house.path("x.zip");
+        std::fs::write(&file, bytes).expect("write");
+        let error = run(house.of_models(&["add"]).arg(&file), 2);
+        assert!(error.contains(said), "{what}: {error}");
+        assert!(house.leftovers().is_empty(), "{what}: {:?}", house.leftovers());
+        let beside: Vec<_> = std::fs::read_dir(house.folder.path())
+            .expect("read")
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        assert_eq!(beside.len(), 3, "{what}: {beside:?}");
+    }
+    // Cut anywhere, it is no archive.
+    for length in [0, 1, 30, model.len() / 2, model.len() - 1] {
+        let house = House::new();
+        house.write_catalogue("instead = \"-\"\n");
+        let file = house.path("x.zip");
+        std::fs::write(&file, &model[..length]).expect("write");
+        let error = run(house.of_models(&["add"]).arg(&file), 2);
+        assert!(
+            error.contains("no ZIP archive, or a damaged one") && house.leftovers().is_empty(),
+            "{length}: {error}"
+        );
+    }
+}
+
+#[test]
+fn folder_that_is_added_is_read_and_not_followed_further() {
+    let house = House::new();
+    house.write_catalogue("instead = \"-\"\n");
+    let folder = house.path("pack");
+    std::fs::create_dir_all(folder.join("within")).expect("folders");
+    std::fs::write(folder.join("within/a.onnx"), b"x").expect("write");
+    assert!(run(house.of_models(&["add"]).arg(&folder), 2).contains("found none"));
+    assert!(run(house.of_models(&["add"]).arg(house.path("absent")), 2).contains("cannot read"));
+    std::fs::write(folder.join("a.onnx"), b"x").expect("write");
+    assert!(run(house.of_models(&["add"]).arg(&folder), 2).contains(BELIEVED));
+    assert!(run(house.of_models(&["add", "--name", "A B"]).arg(&folder), 2).contains("a pack's name is"));
+    assert!(house.leftovers().is_empty());
+}

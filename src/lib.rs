@@ -16,7 +16,7 @@
 //! | [`tensor`] | plain tensors and how pixels become them |
 //! | [`detect`] | photo → faces |
 //! | [`embed`] | face → aligned chip → template |
-//! | [`model`] | model packs and the sessions that run them (adapter: ort) |
+//! | [`model`] | model packs: fetched, kept, run, made faster (adapters: ort, ureq, zip) |
 //! | [`pipeline`] | one photo through decode, detect, align, embed |
 //! | [`runtime`] | admission, worker pool: what refuses work |
 //! | [`gallery`] | enrolled identities: the store is the truth, the index a cache (adapters: sled, usearch) |

@@ -283,7 +283,7 @@ fn download_that_was_cut_goes_on_where_it_ended() {
     });
     house.catalogue(&format!("{}/one.zip", site.address), &zip, Some(&sha256(&zip)));
     let error = run(&mut house.of_models(&["pull", "one"]), 2);
-    assert!(error.contains("the download was cut; trying again") && error.contains(BELIEVED), "{error}");
+    assert!(error.contains("was cut after 50000 bytes of 200") && error.contains(BELIEVED), "{error}");
     let asked: Vec<_> = site.requests().iter().map(|request| (request.from, request.tag.clone())).collect();
     assert_eq!(asked, [(None, None), (Some(50_000), Some("\"a\"".to_owned()))]);
 }

@@ -51,14 +51,14 @@ impl std::fmt::Debug for Proxy {
 }
 
 /// What a download is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
     /// It begins at an address, or goes on, with so many bytes there.
     At(&'a str, u64),
     /// So many bytes have come since.
     Bytes(u64),
-    /// It was cut, and is tried again.
-    Again,
+    /// It failed, and is tried again.
+    Again(&'a DownloadError),
 }
 
 /// Why a file could not be fetched.
@@ -73,6 +73,15 @@ pub enum DownloadError {
         /// The address.
         address: String,
         /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A server that is not trusted, leads in circles or to where it must not, or does not speak HTTP.
+    #[error("cannot fetch {address}")]
+    BadReply {
+        /// The address.
+        address: String,
+        /// What is wrong.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -95,7 +104,7 @@ pub enum DownloadError {
         promised: Option<u64>,
     },
     /// A reply that ended before its time. What has come is kept.
-    #[error("{address} was cut after {received} bytes of {}; run it again to go on from there", found(*promised))]
+    #[error("{address} was cut after {received} bytes of {}", found(*promised))]
     Cut {
         /// The address.
         address: String,
@@ -234,7 +243,7 @@ impl One<'_> {
             if failures >= ATTEMPTS {
                 return Err(failure);
             }
-            (self.progress)(Progress::Again);
+            (self.progress)(Progress::Again(&failure));
             std::thread::sleep(WAIT * (1 << failures));
         }
     }
@@ -319,9 +328,17 @@ impl One<'_> {
 
     /// A call that failed before a reply: tried again where the network may be at fault.
     fn no_reply(&self, error: ureq::Error) -> Result<Attempt, DownloadError> {
-        let may_pass = matches!(error, ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed);
-        let error = DownloadError::Unreachable { address: self.address.to_owned(), source: error.into() };
-        if may_pass { Ok(Attempt::Failed(error)) } else { Err(error) }
+        let may_pass = match &error {
+            // So is a certificate told that is not trusted.
+            ureq::Error::Io(error) => error.kind() != ErrorKind::InvalidData,
+            error => matches!(error, ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed),
+        };
+        let (address, source) = (self.address.to_owned(), error.into());
+        if may_pass {
+            Ok(Attempt::Failed(DownloadError::Unreachable { address, source }))
+        } else {
+            Err(DownloadError::BadReply { address, source })
+        }
     }
 
     fn io(&self) -> impl FnOnce(std::io::Error) -> DownloadError + use<> {

@@ -1,5 +1,5 @@
-//! Model packs and the ONNX Runtime sessions that run them; where packs come from, and where they are kept. The adapter of
-//! ort: no other module names it.
+//! Model packs: where they come from, where they are kept, and the ONNX Runtime sessions that run them. The adapter of ort: no
+//! other module names it.
 
 mod cache;
 mod catalogue;

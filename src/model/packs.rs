@@ -106,7 +106,7 @@ impl PackName {
 
 impl std::fmt::Display for PackName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.pad(&self.0)
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::Answer;
 use super::super::output::complain;
 use super::install::Installation;
 use super::{House, licence};
-use crate::model::{self, Downloader, Entry, LockedPacks, PackName, Progress, Published, Source};
+use crate::model::{self, DownloadError, Downloader, Entry, LockedPacks, PackName, Progress, Published, Source};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -77,7 +77,7 @@ impl House<'_> {
             }
             installation.from(&from);
         }
-        installation.end(true)?;
+        installation.end(entry.licence.must_be_accepted)?;
         Ok(locked.remove_downloads(name)?)
     }
 
@@ -96,10 +96,19 @@ impl House<'_> {
                 bar.reset_eta();
             }
             Progress::Bytes(bytes) => bar.inc(bytes),
-            Progress::Again => complain(&bar, "the download was cut; trying again"),
+            Progress::Again(error) => {
+                let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                complain(&bar, &format!("{error}{cause}; trying again"));
+            }
         });
         bar.finish_and_clear();
-        fetched?;
+        fetched.map_err(|error| match error {
+            DownloadError::Cut { .. } => anyhow::Error::new(error).context("run it again to go on from there"),
+            DownloadError::Unreachable { .. } => anyhow::Error::new(error).context(
+                "where there is no internet, --mirror names another place, and `facematch models add` takes a file",
+            ),
+            error => error.into(),
+        })?;
         Ok(from)
     }
 }

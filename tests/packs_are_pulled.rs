@@ -169,6 +169,9 @@ fn pack_is_pulled_and_used_by_its_name_until_it_is_changed() {
     );
     assert!(run(&mut house.of_models(&["verify"]), 0).contains("one: as it was installed, 3 files"));
 
+    let untried = run(house.of_models(&["verify", "one"]).env("ORT_DYLIB_PATH", "/nonexistent"), 2);
+    assert!(untried.contains("no ONNX Runtime library found"), "{untried}");
+
     // A file that is changed is told, and not used.
     let recognizer = house.models().join("one/recognizer.onnx");
     let mut bytes = std::fs::read(&recognizer).expect("read");
@@ -536,6 +539,9 @@ fn folder_that_is_added_is_read_and_not_followed_further() {
     std::fs::write(folder.join("within/a.onnx"), b"x").expect("write");
     assert!(run(house.of_models(&["add"]).arg(&folder), 2).contains("found none"));
     assert!(run(house.of_models(&["add"]).arg(house.path("absent")), 2).contains("cannot read"));
+    assert!(run(&mut house.of_models(&["add", "/dev/zero"]), 2).contains("neither a file nor a folder"));
+    std::os::unix::fs::symlink("/dev/zero", folder.join("zero.onnx")).expect("a link");
+    assert!(run(house.of_models(&["add"]).arg(&folder), 2).contains("found none"));
     std::fs::write(folder.join("a.onnx"), b"x").expect("write");
     assert!(run(house.of_models(&["add"]).arg(&folder), 2).contains(BELIEVED));
     assert!(run(house.of_models(&["add", "--name", "A B"]).arg(&folder), 2).contains("a pack's name is"));

@@ -27,6 +27,8 @@ impl House<'_> {
         // Of `.` too the name is that of the folder.
         let cannot_read = || format!("cannot read {}", arguments.path.display());
         let path = arguments.path.canonicalize().with_context(cannot_read)?;
+        // A pipe or a device may have no end.
+        anyhow::ensure!(path.is_dir() || path.is_file(), "{} is neither a file nor a folder", arguments.path.display());
         let name = match (&arguments.name, if path.is_dir() { path.file_name() } else { path.file_stem() }) {
             (Some(name), _) => PackName::parse(name)?,
             (None, name) => {

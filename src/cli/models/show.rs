@@ -10,7 +10,7 @@ use super::super::arguments::count;
 use super::super::output::printable;
 use super::House;
 use super::pull::source_text;
-use crate::model::{Entry, Pack, PackName, PacksError, Record};
+use crate::model::{Entry, Pack, PackError, PackName, PacksError, Record};
 
 impl House<'_> {
     pub(super) fn info(&self, name: &PackName) -> anyhow::Result<Answer> {
@@ -73,8 +73,11 @@ impl House<'_> {
                 Ok(differences) => differences.iter().map(ToString::to_string).collect(),
                 Err(error) => vec![error_text(error)],
             };
-            if let Err(error) = Pack::load(&self.config.untuned_source(&folder)) {
-                faults.push(error_text(error));
+            match Pack::load(&self.config.untuned_source(&folder)) {
+                Ok(_) => {}
+                // Nothing is known of the pack then.
+                Err(error @ PackError::Library(_)) => return Err(error.into()),
+                Err(error) => faults.push(error_text(error)),
             }
             all_whole &= faults.is_empty();
             let value = json!({ "name": name.as_str(), "files": record.files.len(), "faults": faults });

@@ -1,120 +1,14 @@
-//! Packs are fetched, checked, unpacked and used by their names; what is wrong with a server or an archive leaves nothing.
+//! Packs are fetched, checked and used by their names; a server that cuts, lies or changes its mind leaves nothing.
 
 mod common;
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 
-use common::program::{json, lfw, program, run, text};
+use common::packs::{BELIEVED, House, no_model, sha256, stored};
+use common::program::{json, lfw, run, text};
 use common::site::{self, Reply, Request, Site};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
-
-/// A folder of packs, a catalogue with one pack called `one`, and commands that use them.
-struct House {
-    folder: tempfile::TempDir,
-    shared: PathBuf,
-}
-
-impl House {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder"), shared: PathBuf::from("none") }
-    }
-
-    fn with_models(shared: &Path) -> Self {
-        Self { shared: shared.to_path_buf(), ..Self::new() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn models(&self) -> PathBuf {
-        self.path("models")
-    }
-
-    /// Writes the catalogue: one archive at an address.
-    fn catalogue(&self, address: &str, archive: &[u8], sha256: Option<&str>) {
-        let sum = sha256.map(|sum| format!("sha256 = \"{sum}\"\nsha256_by = \"others\"\n")).unwrap_or_default();
-        let bytes = archive.len();
-        self.write_catalogue(&format!(
-            "[[packs.files]]\nfile = \"one.zip\"\naddresses = [\"{address}\"]\nbytes = {bytes}\n{sum}"
-        ));
-    }
-
-    fn write_catalogue(&self, files: &str) {
-        let text = format!(
-            "format = 1\n[licences.free]\ntitle = \"free\"\ntext = \"do what you like\"\n\
-             [licences.research]\ntitle = \"research only\"\nmust_be_accepted = true\ntext = \"not for money\"\n\
-             [[packs]]\nname = \"one\"\nabout = \"a pack\"\nlicence = \"free\"\n{files}"
-        );
-        std::fs::write(self.path("catalogue.toml"), text).expect("write the catalogue");
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = program(&self.shared);
-        for name in
-            ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"]
-        {
-            command.env_remove(name);
-        }
-        command.env("FACEMATCH_MODELS", self.models()).args(arguments);
-        command
-    }
-
-    fn of_models(&self, arguments: &[&str]) -> Command {
-        let mut command = self.command(&["models"]);
-        command.args(arguments).arg("--catalogue").arg(self.path("catalogue.toml"));
-        command
-    }
-
-    /// What is left where packs, parts of them and downloads could be.
-    fn leftovers(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        let mut folders = vec![self.models()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").path()) {
-                if entry.is_dir() {
-                    folders.push(entry);
-                } else if !entry.ends_with(".lock") {
-                    left.push(entry.strip_prefix(self.models()).expect("within").display().to_string());
-                }
-            }
-        }
-        left
-    }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A ZIP archive of some files, stored or deflated.
-fn archive(files: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
-    let mut writer = ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let options = SimpleFileOptions::default().compression_method(method);
-    for (name, content) in files {
-        writer.start_file(*name, options).expect("a file");
-        writer.write_all(content).expect("write");
-    }
-    writer.finish().expect("an archive").into_inner()
-}
-
-fn stored(files: &[(&str, &[u8])]) -> Vec<u8> {
-    archive(files, zip::CompressionMethod::Stored)
-}
-
-/// An archive that is whole, of a file that is no model: whoever gets to load it has believed the archive.
-fn no_model() -> Vec<u8> {
-    stored(&[("a.onnx", &[b'x'; 200_000])])
-}
-
-/// What such an archive ends in.
-const BELIEVED: &str = "it is no pack that can be used";
 
 /// The smallest pack there is: SCRFD-500m and EdgeFace-XXS, as InsightFace packs them, in a folder and with other things.
 fn real_pack(shared: &Path) -> Vec<u8> {
@@ -289,6 +183,10 @@ fn download_that_was_cut_goes_on_where_it_ended() {
     assert!(error.contains("was cut after 50000 bytes of 200") && error.contains(BELIEVED), "{error}");
     let asked: Vec<_> = site.requests().iter().map(|request| (request.from, request.tag.clone())).collect();
     assert_eq!(asked, [(None, None), (Some(50_000), Some("\"a\"".to_owned()))]);
+    // What is whole is not fetched again: the server has nothing after it.
+    assert!(run(&mut house.of_models(&["pull", "one"]), 2).contains(BELIEVED));
+    assert_eq!(site.requests().last().and_then(|request| request.from), Some(zip.len()));
+    assert_eq!(site.requests().len(), 3);
 }
 
 #[test]
@@ -441,109 +339,4 @@ fn pack_that_cannot_be_fetched_says_what_to_do() {
     assert!(run(&mut house.command(&["models", "pull", "edgeface"]), 2).contains("models/README.md"));
     std::fs::write(house.path("catalogue.toml"), "format = 7").expect("write");
     assert!(run(&mut house.of_models(&["list"]), 2).contains("catalogue.toml: "));
-}
-
-/// Replaces bytes wherever they are, by as many others.
-fn patched(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
-    assert_eq!(from.len(), to.len());
-    let places: Vec<usize> = (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from)).collect();
-    assert!(!places.is_empty());
-    for at in places {
-        bytes[at..at + to.len()].copy_from_slice(to);
-    }
-    bytes
-}
-
-/// Changes the bytes of an archive's only central header, from an offset on.
-fn central(mut bytes: Vec<u8>, offset: usize, to: &[u8]) -> Vec<u8> {
-    let header = bytes.windows(4).position(|window| window == b"PK\x01\x02").expect("a header");
-    bytes[header + offset..header + offset + to.len()].copy_from_slice(to);
-    bytes
-}
-
-#[test]
-fn archive_that_would_do_harm_leaves_nothing() {
-    let named = |name: &str| {
-        let placeholder = "p".repeat(name.len());
-        patched(stored(&[(&placeholder, b"x")]), placeholder.as_bytes(), name.as_bytes())
-    };
-    let link = |name: &str| {
-        let mut writer = ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        writer.add_symlink(name, "/etc/passwd", SimpleFileOptions::default()).expect("a link");
-        writer.finish().expect("an archive").into_inner()
-    };
-    let many: Vec<String> = (0..300).map(|number| format!("{number}.onnx")).collect();
-    let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), b"x".as_slice())).collect();
-    let zeros = vec![0; 16 << 20];
-    let model = stored(&[("a.onnx", b"a model")]);
-    let cases: [(&str, Vec<u8>, &str); 20] = [
-        ("climbs", named("../../a.onnx"), "leads out of the archive"),
-        ("climbs after a folder", named("a/../../a.onnx"), "leads out of the archive"),
-        ("climbs at the end", named("a.onnx/.."), "leads out of the archive"),
-        ("begins at the root", named("/tmp/a.onnx"), "leads out of the archive"),
-        ("climbs as Windows does", named("..\\a.onnx"), "leads elsewhere on some systems"),
-        ("names a drive", named("c:a.onnx"), "leads elsewhere on some systems"),
-        ("has a zero in its name", named("a.onnx\0.txt"), "leads elsewhere on some systems"),
-        ("has a name of no letters", patched(stored(&[("pp.onnx", b"x")]), b"pp.onnx", b"\xff\xfe.onnx"), "not UTF-8"),
-        ("is a link", link("a.onnx"), "is a link or a device"),
-        ("is a link that is passed over", link("readme/a"), "is a link or a device"),
-        (
-            "is there twice",
-            patched(stored(&[("a.onnx", b"x"), ("b.onnx", b"y")]), b"b.onnx", b"a.onnx"),
-            "two of its files",
-        ),
-        ("is there twice in two folders", stored(&[("a/a.onnx", b"x"), ("b/a.onnx", b"y")]), "is there twice"),
-        ("is there twice for some", stored(&[("a.onnx", b"x"), ("A.onnx", b"y")]), "is there twice"),
-        ("is a bomb", archive(&[("a.onnx", &zeros)], zip::CompressionMethod::Deflated), "bytes of all files"),
-        ("says it is small", central(model.clone(), 24, &3u32.to_le_bytes()), "no ZIP archive, or a damaged one"),
-        ("has too many entries", stored(&many), "expected at most 256 entries"),
-        ("has another checksum", patched(model.clone(), b"a model", b"a madel"), "no ZIP archive, or a damaged one"),
-        ("is encrypted", central(model.clone(), 8, &1u16.to_le_bytes()), "is encrypted"),
-        ("is no archive", b"<html>log in</html>".to_vec(), "no ZIP archive, or a damaged one"),
-        ("has no model", stored(&[("readme.txt", b"x"), ("a.pb", b"x")]), "expected *.onnx files, found none"),
-    ];
-    for (what, bytes, said) in cases {
-        let house = House::new();
-        house.write_catalogue("instead = \"-\"\n");
-        let file = house.path("x.zip");
-        std::fs::write(&file, bytes).expect("write");
-        let error = run(house.of_models(&["add"]).arg(&file), 2);
-        assert!(error.contains(said), "{what}: {error}");
-        assert!(house.leftovers().is_empty(), "{what}: {:?}", house.leftovers());
-        let beside: Vec<_> = std::fs::read_dir(house.folder.path())
-            .expect("read")
-            .map(|entry| entry.expect("an entry").file_name())
-            .collect();
-        assert_eq!(beside.len(), 3, "{what}: {beside:?}");
-    }
-    // Cut anywhere, it is no archive.
-    for length in [0, 1, 30, model.len() / 2, model.len() - 1] {
-        let house = House::new();
-        house.write_catalogue("instead = \"-\"\n");
-        let file = house.path("x.zip");
-        std::fs::write(&file, &model[..length]).expect("write");
-        let error = run(house.of_models(&["add"]).arg(&file), 2);
-        assert!(
-            error.contains("no ZIP archive, or a damaged one") && house.leftovers().is_empty(),
-            "{length}: {error}"
-        );
-    }
-}
-
-#[test]
-fn folder_that_is_added_is_read_and_not_followed_further() {
-    let house = House::new();
-    house.write_catalogue("instead = \"-\"\n");
-    let folder = house.path("pack");
-    std::fs::create_dir_all(folder.join("within")).expect("folders");
-    std::fs::write(folder.join("within/a.onnx"), b"x").expect("write");
-    assert!(run(house.of_models(&["add"]).arg(&folder), 2).contains("found none"));
-    assert!(run(house.of_models(&["add"]).arg(house.path("absent")), 2).contains("cannot read"));
-    assert!(run(&mut house.of_models(&["add", "/dev/zero"]), 2).contains("neither a file nor a folder"));
-    std::os::unix::fs::symlink("/dev/zero", folder.join("zero.onnx")).expect("a link");
-    assert!(run(house.of_models(&["add"]).arg(&folder), 2).contains("found none"));
-    std::fs::write(folder.join("a.onnx"), b"x").expect("write");
-    assert!(run(house.of_models(&["add"]).arg(&folder), 2).contains(BELIEVED));
-    assert!(run(house.of_models(&["add", "--name", "A B"]).arg(&folder), 2).contains("a pack's name is"));
-    assert!(house.leftovers().is_empty());
 }

@@ -1,18 +1,19 @@
-//! Fetches a published file over HTTP. A download that was cut goes on where it ended. The adapter of ureq: no other module
-//! names it.
+//! Fetches a published file over HTTP. A download that was cut goes on where it ended. The adapter of ureq: nothing
+//! outside it names ureq.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+mod part;
+mod reply;
+
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use ureq::http::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE,
-};
+use ureq::http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
 use ureq::http::{Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
 
+use self::part::Part;
+use self::reply::{is_all, length, range, validator};
 use crate::runtime::disk;
 
 /// What may be fetched beyond the size that the catalogue states.
@@ -347,126 +348,9 @@ impl One<'_> {
     }
 }
 
-/// What there is of a file, and a note beside it of what it is a part of.
-struct Part {
-    file: File,
-    bytes: u64,
-    /// By which the server tells whether it has the same file still; without one nothing can be gone on with.
-    validator: Option<String>,
-    note: PathBuf,
-    address: String,
-}
-
-#[derive(Deserialize, Serialize)]
-struct Note {
-    address: String,
-    validator: String,
-}
-
-impl Part {
-    fn open(path: &Path, address: &str) -> std::io::Result<Self> {
-        let mut note = path.as_os_str().to_owned();
-        note.push(".note");
-        let note = PathBuf::from(note);
-        let mut file = File::options().create(true).truncate(false).read(true).write(true).open(path)?;
-        let written = std::fs::read_to_string(&note).ok().and_then(|text| toml::from_str::<Note>(&text).ok());
-        let validator = written.filter(|note| note.address == address).map(|note| note.validator);
-        let mut bytes = file.seek(SeekFrom::End(0))?;
-        if validator.is_none() || bytes == 0 {
-            file.set_len(0)?;
-            bytes = file.seek(SeekFrom::Start(0))?;
-        }
-        let validator = validator.filter(|_| bytes > 0);
-        Ok(Self { file, bytes, validator, note, address: address.to_owned() })
-    }
-
-    fn restart(&mut self, validator: Option<String>) -> std::io::Result<()> {
-        self.file.set_len(0)?;
-        self.bytes = self.file.seek(SeekFrom::Start(0))?;
-        let note = validator.map(|validator| Note { address: self.address.clone(), validator });
-        match note.and_then(|note| toml::to_string(&note).ok()) {
-            Some(text) => std::fs::write(&self.note, text),
-            None => match std::fs::remove_file(&self.note) {
-                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.bytes += bytes.len() as u64;
-        Ok(())
-    }
-}
-
-/// What tells one content of an address from another: a strong entity tag, else the time of the last change (RFC 9110,
-/// section 13.1.5: weak tags are no use for ranges).
-fn validator(headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
-    text(ETAG).filter(|tag| tag.starts_with('"')).or_else(|| text(LAST_MODIFIED))
-}
-
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Reads `bytes START-END/TOTAL`; the total may be unknown.
-fn range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
-    let (span, total) = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
-    let (start, _) = span.split_once('-')?;
-    Some((start.parse().ok()?, total.parse().ok()))
-}
-
-fn is_all(headers: &HeaderMap, bytes: u64) -> bool {
-    let total = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok()?.strip_prefix("bytes */"));
-    bytes > 0 && total.and_then(|total| total.parse().ok()) == Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| (ureq::http::HeaderName::from_static(name), value.parse().expect("a value")))
-            .collect()
-    }
-
-    #[test]
-    fn validator_is_a_strong_tag_or_a_time() {
-        let time = ("last-modified", "Tue, 01 Feb 2022 00:00:00 GMT");
-        assert_eq!(validator(&headers(&[("etag", "\"a\""), time])).as_deref(), Some("\"a\""));
-        assert_eq!(validator(&headers(&[("etag", "W/\"a\""), time])).as_deref(), Some(time.1));
-        assert_eq!(validator(&headers(&[("etag", "W/\"a\"")])), None);
-    }
-
-    #[test]
-    fn range_is_read_or_refused() {
-        let read = |text: &str| range(&headers(&[("content-range", text)]));
-        assert_eq!(read("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(read("bytes 5-9/*"), Some((5, None)));
-        for text in ["bytes */10", "bytes 5/10", "items 5-9/10", "bytes x-9/10"] {
-            assert_eq!(read(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn part_of_another_address_or_without_a_note_is_not_gone_on_with() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("file");
-        let mut part = Part::open(&path, "http://h/1").expect("open");
-        part.restart(Some("\"a\"".to_owned())).expect("restart");
-        part.write(b"abc").expect("write");
-        let same = Part::open(&path, "http://h/1").expect("open");
-        assert_eq!((same.bytes, same.validator.as_deref()), (3, Some("\"a\"")));
-        let other = Part::open(&path, "http://h/2").expect("open");
-        assert_eq!((other.bytes, other.validator), (0, None));
-        std::fs::write(&path, b"abc").expect("write");
-        std::fs::remove_file(&other.note).expect("remove");
-        assert_eq!(Part::open(&path, "http://h/1").expect("open").bytes, 0);
-    }
 
     #[test]
     fn proxy_with_a_password_is_used_and_not_told() {

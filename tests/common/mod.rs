@@ -1,6 +1,7 @@
 //! What the tests share: real models and photos, where they are, and what to do where they are not.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part")]
 
+pub mod packs;
 pub mod program;
 pub mod site;
 

@@ -53,7 +53,7 @@ const fn setting(
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 29] = [
+pub const SETTINGS: [Setting; 30] = [
     setting(
         "pack",
         "FACEMATCH_PACK",
@@ -199,6 +199,13 @@ pub const SETTINGS: [Setting; 29] = [
         "Longest wait for calls that are in when stopping, in milliseconds",
     ),
     setting(
+        "other_packs",
+        "FACEMATCH_OTHER_PACKS",
+        "",
+        Scope::Server,
+        "Packs that serve galleries of theirs beside the pack of new ones, with commas between: see `gallery migrate`",
+    ),
+    setting(
         "metrics_listen",
         "FACEMATCH_METRICS_LISTEN",
         "",
@@ -259,6 +266,7 @@ fn or_else_of_zero(stated: usize, default: usize) -> usize {
 pub struct Config {
     pack: Option<String>,
     pack_files: Option<PathBuf>,
+    other_packs: Vec<String>,
     models: Option<PathBuf>,
     runtime_library: Option<PathBuf>,
     tuning: Tuning,
@@ -378,7 +386,17 @@ impl Config {
     ///
     /// *Errors*: [`ConfigError::NoPack`], [`ConfigError::PackNotInstalled`], [`ConfigError::NoModels`].
     pub fn pack_source(&self) -> Result<PackSource, ConfigError> {
-        let stated = self.pack.as_deref().ok_or(ConfigError::NoPack)?;
+        self.source(self.pack.as_deref().ok_or(ConfigError::NoPack)?)
+    }
+
+    /// Returns where the packs are that serve beside it.
+    ///
+    /// *Errors*: the same.
+    pub fn other_pack_sources(&self) -> Result<Vec<PackSource>, ConfigError> {
+        self.other_packs.iter().map(|stated| self.source(stated)).collect()
+    }
+
+    fn source(&self, stated: &str) -> Result<PackSource, ConfigError> {
         let is_folder = stated.contains(std::path::is_separator) || matches!(stated, "." | "..");
         let (folder, files) =
             if is_folder { (PathBuf::from(stated), self.pack_files.clone()) } else { (self.installed(stated)?, None) };
@@ -425,6 +443,7 @@ impl Values {
         Config {
             pack: self.stated("pack"),
             pack_files: self.path("pack_files"),
+            other_packs: self.list("other_packs"),
             models: self.path("models").or_else(|| folders.models.clone()),
             catalogue: self.path("catalogue"),
             mirror: self.mirror(),
@@ -511,6 +530,11 @@ impl Values {
         let none = SocketAddr::from(([127, 0, 0, 1], 0));
         (!self.text("metrics_listen").is_empty())
             .then(|| self.parse("metrics_listen", "an address such as 127.0.0.1:9464", none))
+    }
+
+    fn list(&mut self, key: &'static str) -> Vec<String> {
+        let text = self.text(key);
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
     }
 
     fn otlp_endpoint(&mut self) -> Option<String> {

@@ -62,6 +62,9 @@ enum Action {
     /// Rewrite the server's data folder so that nothing that was deleted is left in any file of it. With --json:
     /// CompactGalleriesResponse
     Compact,
+    /// Move a gallery to another pack that the server runs (`other_packs`): new templates of its kept chips, compared, and
+    /// switched to in one step. Exit code 0: done. With --json: MigrateGalleryResponse
+    Migrate(gallery_file::Migrate),
     /// Write a gallery file of people who do not exist, to measure with; needs no server. With --json: identities,
     /// templates, bytes
     Synthesize(gallery_file::Synthesize),
@@ -80,6 +83,7 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
             output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
         }
         Action::Compact => return gallery_file::compact(client, output).await,
+        Action::Migrate(arguments) => return gallery_file::migrate(client, output, arguments).await,
         Action::Synthesize(_) => {}
         Action::Create { gallery, settings } => {
             let request = proto::CreateGalleryRequest { gallery: Some(settings.gallery(gallery)?) };

@@ -40,6 +40,21 @@ pub(super) struct Import {
 }
 
 #[derive(clap::Args)]
+pub(super) struct Migrate {
+    /// Its id
+    gallery: String,
+    /// The pack to move to: its name or its id
+    #[arg(long, value_name = "PACK")]
+    pack: String,
+    /// How many fewer of the compared templates may find their identity, as a share; more, and nothing is switched
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    loss_max: f64,
+    /// Compare only: nothing is switched
+    #[arg(long)]
+    trial: bool,
+}
+
+#[derive(clap::Args)]
 pub(super) struct Synthesize {
     /// Where to; made anew. "-": stdout
     #[arg(value_name = "FILE")]
@@ -171,6 +186,31 @@ pub(super) async fn compact(mut client: Client, output: &Output) -> anyhow::Resu
     let mega = |bytes: u64| bytes.div_ceil(1 << 20);
     output.reply(&last, |last| {
         format!("the store took {} MiB and takes {} MiB", mega(last.bytes_before), mega(last.bytes_after.unwrap_or(0)))
+    })?;
+    Ok(Answer::Yes)
+}
+
+pub(super) async fn migrate(mut client: Client, output: &Output, arguments: Migrate) -> anyhow::Result<Answer> {
+    let Migrate { gallery, pack, loss_max, trial } = arguments;
+    let request = proto::MigrateGalleryRequest { gallery_id: gallery, pack, loss_max: Some(loss_max), trial };
+    let mut states = client.migrate_gallery(request).await.map_err(failed)?.into_inner();
+    let bar = output.progress(0, "identities");
+    let mut last = proto::MigrateGalleryResponse::default();
+    while let Some(state) = states.message().await.map_err(failed)? {
+        bar.set_length(state.identity_total);
+        bar.set_position(state.identity_count);
+        last = state;
+    }
+    bar.finish_and_clear();
+    output.reply(&last, |last| {
+        let proto::MigrationComparison { probe_count, found_before_count, found_after_count } =
+            last.comparison.unwrap_or_default();
+        format!(
+            "{} identities; of {probe_count} templates whose identity has another, {found_before_count} found it by the pack of \
+             before and {found_after_count} find it by the new one\n{}",
+            last.identity_count,
+            if last.switched { "switched" } else { "nothing is switched: it was a trial" }
+        )
     })?;
     Ok(Answer::Yes)
 }

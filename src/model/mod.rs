@@ -18,9 +18,9 @@ mod session;
 mod tune;
 mod unpack;
 
-pub use golden::Golden;
 pub use catalogue::{Catalogue, CatalogueError, Entry, Licence, Published, Source};
 pub use download::{DownloadError, Downloader, Progress, Proxy, SLACK_BYTES};
+pub use golden::Golden;
 pub use installed::{Difference, Record, RecordError, checksums, sha256_of};
 pub use library::{LibraryError, load_runtime};
 pub use manifest::curve_section;

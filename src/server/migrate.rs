@@ -12,6 +12,7 @@ use crate::contract as proto;
 use crate::embed::Chip;
 use crate::error::Error;
 use crate::gallery::{Embed, Identity, MigrationPlan, MigrationState};
+use crate::model::Pack;
 use crate::pipeline::Pipelines;
 
 const LOSS_MAX_DEFAULT: f64 = 0.01;
@@ -21,7 +22,7 @@ pub(super) async fn migrate(
     request: &proto::MigrateGalleryRequest,
 ) -> Result<Replies<proto::MigrateGalleryResponse>, Error> {
     let id = GalleryId::parse(&request.gallery_id)?;
-    let pack = Arc::clone(engine.pack_of(&PackId::parse(&request.pack_id)?)?);
+    let pack = Arc::clone(find_pack(engine, &request.pack)?);
     let loss_max = request.loss_max.unwrap_or(LOSS_MAX_DEFAULT);
     if !(0.0..=1.0).contains(&loss_max) {
         return Err(Error::bad_field("loss_max", "from 0 to 1"));
@@ -41,6 +42,15 @@ pub(super) async fn migrate(
         })?;
         reply.send(state_reply(done))
     }))
+}
+
+fn find_pack<'a>(engine: &'a Engine, stated: &str) -> Result<&'a Arc<Pack>, Error> {
+    let named = std::iter::once(&engine.pack).chain(&engine.other_packs).find(|pack| pack.name == stated);
+    match (named, PackId::parse(stated)) {
+        (Some(pack), _) => Ok(pack),
+        (None, Ok(id)) => engine.pack_of(&id),
+        (None, Err(_)) => Err(Error::bad_field("pack", "the id or the name of a pack that the server runs")),
+    }
 }
 
 /// Embeds on the workers, in turn with all other work: from a thread of its own, or from the writer's. Its place is taken now,

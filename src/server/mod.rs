@@ -206,7 +206,12 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     let pack = Arc::new(Pack::load(&config.pack_source()?)?);
     tracing::info!(name = pack.name, licence = pack.licence, "model pack loaded");
     let limits = config.photo;
-    let other_packs = Vec::<Arc<Pack>>::new();
+    let others = config.other_pack_sources()?;
+    let other_packs =
+        others.iter().map(|source| Ok(Arc::new(Pack::load(source)?))).collect::<Result<Vec<_>, PackError>>()?;
+    for other in &other_packs {
+        tracing::info!(name = other.name, licence = other.licence, pack = %other.id, "another model pack loaded");
+    }
     let open = {
         let (pack, others) = (Arc::clone(&pack), other_packs.clone());
         move || Pipelines::open(&pack, &others, limits)

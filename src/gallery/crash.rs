@@ -1,9 +1,19 @@
 //! Named steps of a write, at which the crash tests kill the process. Outside the tests nothing happens at them.
 
-/// Every step: of a write, of a compaction, of a snapshot.
+/// Every step: of a write, of a compaction, of a snapshot, of a migration.
 #[cfg(test)]
-pub(super) const STEPS: [&str; 8] =
-    ["applied", "flushed", "indexed", "purged", "copied", "switched", "snapshot written", "snapshot renamed"];
+pub(super) const STEPS: [&str; 10] = [
+    "applied",
+    "flushed",
+    "indexed",
+    "purged",
+    "copied",
+    "switched",
+    "snapshot written",
+    "snapshot renamed",
+    "migrated",
+    "migration complete",
+];
 
 #[cfg(not(test))]
 pub(super) fn step(_name: &'static str) {}
@@ -36,8 +46,8 @@ mod tests {
     use crate::biometrics::template::Template;
     use crate::error::Error;
     use crate::gallery::{
-        EnrolledTemplate, Enrollment, Galleries, GallerySettings, IdentityChange, IfExists, Scope, Search,
-        SearchPolicy, Synthetic,
+        EnrolledTemplate, Enrollment, Galleries, GallerySettings, Identity, IdentityChange, IfExists, MigrationPlan,
+        Scope, Search, SearchPolicy, Synthetic,
     };
 
     const DIMENSION: usize = 64;
@@ -75,22 +85,28 @@ mod tests {
         TemplateId::parse(&number.to_string()).expect("an id")
     }
 
-    fn pack() -> PackId {
-        PackId::from_digits("0a".repeat(16))
+    /// The pack of new galleries, and the one that they move to and back from.
+    fn packs() -> [PackId; 2] {
+        ["0a", "0b"].map(|digits| PackId::from_digits(digits.repeat(16)))
+    }
+
+    /// The pack of a gallery now.
+    fn pack_of(galleries: &Galleries, id: &GalleryId) -> PackId {
+        galleries.gallery(id).map_or_else(|_| packs()[0].clone(), |(gallery, _)| gallery.pack_id)
     }
 
     /// Every template of every identity is a direction of its own, so that a search tells which ones are there.
-    fn template(identity: u64, number: u64) -> Template {
+    fn template(identity: u64, number: u64, pack_id: PackId) -> Template {
         let vector = Synthetic::new(9, DIMENSION).template(identity * 1_000 + number, 0);
-        Template::from_vector(&vector, pack()).expect("a template")
+        Template::from_vector(&vector, pack_id).expect("a template")
     }
 
-    fn enrollment(identity_number: u64, numbers: &[u64]) -> Enrollment {
+    fn enrollment(identity_number: u64, numbers: &[u64], pack_id: &PackId) -> Enrollment {
         let enrolled = numbers.iter().map(|number| EnrolledTemplate {
             id: template_id(*number),
-            template: template(identity_number, *number),
+            template: template(identity_number, *number, pack_id.clone()),
             face: None,
-            chip: None,
+            chip: Some(b"a chip".as_slice().into()),
             created: SystemTime::now(),
         });
         Enrollment {
@@ -105,7 +121,7 @@ mod tests {
 
     async fn create(galleries: &Galleries, id: GalleryId, search_policy: SearchPolicy) {
         let settings = GallerySettings { search_policy, ..Default::default() };
-        galleries.create_gallery(id, settings, pack(), DIMENSION).await.expect("create a gallery");
+        galleries.create_gallery(id, settings, packs()[0].clone(), DIMENSION).await.expect("create a gallery");
     }
 
     /// What the store says of an identity.
@@ -141,9 +157,15 @@ mod tests {
                 tasks.spawn(write_without_end(std::sync::Arc::clone(&galleries), writer, seed));
             }
             tasks.spawn(make_and_delete_a_gallery(std::sync::Arc::clone(&galleries)));
+            let moving = std::sync::Arc::clone(&galleries);
+            tasks.spawn_blocking(move || move_without_end(&moving));
             tasks.spawn_blocking(move || compact_and_take_snapshots(&galleries));
             while let Some(task) = tasks.join_next().await {
-                task.expect("a writer");
+                if let Err(error) = task {
+                    // Left to the runtime, the end would wait for the tasks that have none.
+                    eprintln!("{error}");
+                    std::process::exit(1);
+                }
             }
         });
     }
@@ -171,10 +193,37 @@ mod tests {
                     let added = [pick, pick + 1 + random.below(3)];
                     after.extend(added);
                     say(&format!("begin {number} {}", text(&Some(after))));
-                    galleries.enroll(gallery(), enrollment(number, &added)).await.expect("enrol");
+                    enroll_by_the_pack_of_now(&galleries, number, &added).await;
                 }
             }
             say(&format!("done {number}"));
+        }
+    }
+
+    /// What is just then made for the pack of before is made again.
+    async fn enroll_by_the_pack_of_now(galleries: &Galleries, number: u64, added: &[u64]) {
+        loop {
+            let enrollment = enrollment(number, added, &pack_of(galleries, &gallery()));
+            match galleries.enroll(gallery(), enrollment).await {
+                Err(Error::PackMismatch { .. }) => {}
+                enrolled => return drop(enrolled.expect("enrol")),
+            }
+        }
+    }
+
+    /// Moves the gallery from pack to pack: a template is stamped anew and has the same values.
+    fn move_without_end(galleries: &Galleries) {
+        loop {
+            let pack_id = packs().into_iter().find(|pack| *pack != pack_of(galleries, &gallery())).expect("the other");
+            let stamp = pack_id.clone();
+            let embed = std::sync::Arc::new(move |mut identities: Vec<Identity>| {
+                for enrolled in identities.iter_mut().flat_map(|identity| &mut identity.templates) {
+                    enrolled.template = Template::from_unit_vector(enrolled.template.values(), stamp.clone())?;
+                }
+                Ok(identities)
+            });
+            let plan = MigrationPlan { pack_id, dimension: DIMENSION, loss_max: 1.0, is_trial: false };
+            galleries.migrate(&gallery(), plan, embed, |_| Ok(())).expect("a move");
         }
     }
 
@@ -185,7 +234,7 @@ mod tests {
                 create(&galleries, doomed(), SearchPolicy::Graph).await;
             }
             for number in 0..5 {
-                galleries.enroll(doomed(), enrollment(number, &[1])).await.expect("enrol");
+                galleries.enroll(doomed(), enrollment(number, &[1], &packs()[0])).await.expect("enrol");
             }
             say("begin doomed");
             galleries.delete_gallery(doomed(), true).await.expect("delete a gallery");
@@ -225,7 +274,7 @@ mod tests {
         if let Some(step) = crash_at {
             command.env("FACEMATCH_CRASH_AT", step);
         }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start the child");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("start the child");
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         Writing { child, lines }
     }
@@ -280,7 +329,8 @@ mod tests {
     fn search_agrees(galleries: &Galleries, number: u64, state: &State, context: &str) {
         let there = state.clone().unwrap_or_default();
         for tried in 0..44 {
-            let search = Search { probe: template(number, tried), capacity: 1, exact: false, scope: Scope::default() };
+            let probe = template(number, tried, pack_of(galleries, &gallery()));
+            let search = Search { probe, capacity: 1, exact: false, scope: Scope::default() };
             let best = galleries.search(&gallery(), search).expect("search").ranked.into_iter().next();
             let is_found = best.is_some_and(|best| best.score.cosine() > 0.99 && best.identity == identity(number));
             assert_eq!(is_found, there.contains(&tried), "{context}: template {tried} of identity {number}");

@@ -233,7 +233,20 @@ impl Galleries {
     ///
     /// *Errors*: [`Error::NotFound`]; [`Error::DataLoss`] where its record is damaged.
     pub fn identity(&self, gallery: &GalleryId, id: &IdentityId) -> Result<Identity, Error> {
-        find_identity(&self.store, &find_gallery(&self.store, gallery)?, id)
+        self.read_of(gallery, |stored| find_identity(&self.store, stored, id))
+    }
+
+    /// Reads of a gallery's identities, again where it moved to another pack meanwhile: those of before are then being removed.
+    fn read_of<T>(&self, gallery: &GalleryId, read: impl Fn(&StoredGallery) -> Result<T, Error>) -> Result<T, Error> {
+        let mut stored = find_gallery(&self.store, gallery)?;
+        loop {
+            let found = read(&stored);
+            let now = find_gallery(&self.store, gallery)?;
+            if now.number == stored.number {
+                return found;
+            }
+            stored = now;
+        }
     }
 
     /// Returns up to `count` identities after an id, as `keep` makes them, one at a time: a page of whole identities, with
@@ -247,11 +260,13 @@ impl Galleries {
         count: usize,
         keep: impl Fn(&IdentityId, Option<Identity>) -> T,
     ) -> Result<Page<T>, Error> {
-        let stored = find_gallery(&self.store, gallery)?;
-        let mut following = self.store.identities_after(&stored, after);
-        let items = following.by_ref().take(count).map(|entry| entry.map(|(id, identity)| keep(&id, identity.ok())));
-        let items = items.collect::<Result<_, Error>>()?;
-        Ok(Page { items, more: following.next().is_some() })
+        self.read_of(gallery, |stored| {
+            let mut following = self.store.identities_after(stored, after);
+            let items = following.by_ref().take(count);
+            let items = items.map(|entry| entry.map(|(id, identity)| keep(&id, identity.ok())));
+            let items = items.collect::<Result<_, Error>>()?;
+            Ok(Page { items, more: following.next().is_some() })
+        })
     }
 
     /// Changes an identity's details.

@@ -163,7 +163,12 @@ impl Snapshots {
             return Err(Error::Unavailable("the disk has no room for a snapshot"));
         }
         let subject = Subject { store_id: self.store.id(), number, sequence, index: &shared.index };
-        let again = snapshot::write_file(&self.data, &subject).map_err(Error::internal)?;
+        let written = snapshot::write_file(&self.data, &subject);
+        if read(&shared.index).number != number {
+            // It moved to another pack meanwhile: what was written is of two galleries, and is removed as of one that is no more.
+            return Err(Error::NotFound(Entity::Gallery));
+        }
+        let again = written.map_err(Error::internal)?;
         let gallery = id.clone();
         let trimmed = self.writer.submit(move |change| {
             check_is_there(change.store, &gallery, number)?;

@@ -204,9 +204,10 @@ impl Galleries {
         let (mut before, mut after) = (Rows::default(), Rows::default());
         for identity in self.indexes.some_identities(id, COMPARED_MAX, 1)? {
             let of = |stored| self.store.identity(stored, &identity);
-            // Who is gone meanwhile, or only just there, is not asked about.
+            // Who changed meanwhile is not asked about.
             let (Some(old), Some(new)) = (of(&migration.from)?, of(&migration.to)?) else { continue };
-            if old.templates.len() != new.templates.len() || before.count() + old.templates.len() > COMPARED_MAX {
+            let ids = |identity: &Identity| identity.templates.iter().map(|known| known.id.clone()).collect::<Vec<_>>();
+            if ids(&old) != ids(&new) || before.count() + old.templates.len() > COMPARED_MAX {
                 continue;
             }
             before.add(&old);

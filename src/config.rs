@@ -396,7 +396,10 @@ impl Config {
         self.other_packs.iter().map(|stated| self.source(stated)).collect()
     }
 
-    fn source(&self, stated: &str) -> Result<PackSource, ConfigError> {
+    /// Returns where a pack is that is stated by its name or as a folder.
+    ///
+    /// *Errors*: the same.
+    pub fn source(&self, stated: &str) -> Result<PackSource, ConfigError> {
         let is_folder = stated.contains(std::path::is_separator) || matches!(stated, "." | "..");
         let (folder, files) =
             if is_folder { (PathBuf::from(stated), self.pack_files.clone()) } else { (self.installed(stated)?, None) };

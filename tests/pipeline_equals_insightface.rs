@@ -117,7 +117,7 @@ fn cosines_from_given_landmarks(shared: &Path, change: impl Fn(&mut image::RgbIm
         change(&mut picture);
         for face in &reference.faces {
             let chip = Chip::cut(&picture, &face.landmarks()).expect("a chip");
-            let templates: Vec<Template> = recognizer.embed(&[chip], &pack).expect("embed");
+            let templates: Vec<Template> = recognizer.embed(&[&chip], &pack).expect("embed");
             cosines.push(f64::from(dot(templates[0].values(), &face.embedding)));
         }
     }

@@ -16,11 +16,11 @@ use facematch::runtime::{Caller, Workers};
 /// One worker, whose sessions can be opened again after a panic or not.
 fn one_worker(shared: &Path, queue_max: usize, can_reopen: bool) -> Workers {
     let pack = common::pack(shared, "scrfd500-edgeface-xxs");
+    let first = Pipelines::open(&pack, &[], PhotoLimits::default()).expect("open the pipelines");
     let open = move || match can_reopen {
         true => Pipelines::open(&pack, &[], PhotoLimits::default()),
         false => Err(PackError::BadManifest { path: "gone".into(), fault: "gone".to_owned() }),
     };
-    let first = common::pipeline(shared, "scrfd500-edgeface-xxs");
     Workers::start(vec![first], queue_max, open).expect("start a worker")
 }
 
@@ -77,7 +77,7 @@ async fn panic_costs_its_own_job_alone() {
     let failed = workers.run::<()>(&mut place, |_| panic!("a bad photo")).await;
     assert!(matches!(failed, Err(Error::Internal(_))));
     let photo = common::lfw_photo(&shared, "Ai_Sugiyama", 1);
-    let detected = workers.run(&mut place, move |pipeline| pipeline.detect(&photo, &Default::default())).await;
+    let detected = workers.run(&mut place, move |pipelines| pipelines.first().detect(&photo, &Default::default())).await;
     assert_eq!(detected.expect("the next job").faces.len(), 1);
     assert!(workers.are_alive());
     workers.stop();

@@ -55,6 +55,12 @@ enum Action {
         #[arg(value_name = "NAME")]
         pack: String,
     },
+    /// Print what a pack's networks compute, as the [golden] section of its manifest. With --json: detector, recognizer
+    Golden {
+        /// Its name, or a folder, which has a slash in it
+        #[arg(value_name = "PACK")]
+        pack: String,
+    },
 }
 
 pub(super) fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
@@ -67,6 +73,7 @@ pub(super) fn run(config: &Config, output: &Output, arguments: Arguments) -> any
         Action::Verify { packs } => house.verify(&packs),
         Action::Remove { pack, yes } => house.remove(&PackName::parse(&pack)?, yes),
         Action::Info { pack } => house.info(&PackName::parse(&pack)?),
+        Action::Golden { pack } => house.golden(&pack),
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::arguments::count;
 use super::super::output::printable;
 use super::House;
 use super::pull::source_text;
-use crate::model::{Entry, Pack, PackError, PackName, PacksError, Record};
+use crate::model::{Entry, Pack, PackError, PackName, PackSource, PacksError, Record, Tuning};
 
 impl House<'_> {
     pub(super) fn info(&self, name: &PackName) -> anyhow::Result<Answer> {
@@ -32,6 +32,15 @@ impl House<'_> {
             // Line by line: what a manifest of anybody says steers no terminal.
             text.lines().map(printable).collect::<Vec<_>>().join("\n")
         })?;
+        Ok(Answer::Yes)
+    }
+
+    pub(super) fn golden(&self, pack: &str) -> anyhow::Result<Answer> {
+        // As the files have them: tuning must come to the same.
+        let source = PackSource { tuning: Tuning::Off, ..self.config.source(pack)? };
+        let golden = Pack::load(&source)?.golden;
+        let value = json!({ "detector": golden.detector, "recognizer": golden.recognizer });
+        self.output.value(&value, || golden.section())?;
         Ok(Answer::Yes)
     }
 

@@ -77,6 +77,10 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         arguments.rate.iter().all(|rate| (0.01..=1e6).contains(rate)),
         "--rate must be from 0.01 to 1000000"
     );
+    anyhow::ensure!(
+        arguments.find_knee.is_none_or(|p99_ms| (0.01..=1e6).contains(&p99_ms)),
+        "--find-knee must be from 0.01 to 1000000 ms"
+    );
     let mut channels = Vec::new();
     for _ in 0..arguments.connections {
         channels.push(remote::connect(config).await?);

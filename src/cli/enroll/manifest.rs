@@ -188,6 +188,11 @@ impl Header {
                 named.filter_map(|(place, name)| Some((place, Field::parse(name.strip_prefix(METADATA_PREFIX)?)))),
             );
         }
+        let mut named: Vec<&str> = metadata.iter().map(|(_, field)| field.name.as_str()).collect();
+        named.sort_unstable();
+        if let Some([twice, _]) = named.array_windows().find(|[a, b]| a == b) {
+            anyhow::bail!("two columns would both become metadata {twice:?}");
+        }
         Ok(Self {
             fields: names.len(),
             path: needed(&columns.path)?,
@@ -350,6 +355,7 @@ mod tests {
             ("", "it is empty"),
             ("path;identity\n", "no column is called \"path\" (see --columns); there are: path;identity"),
             ("path,identity,path\n", "two columns are called \"path\""),
+            ("path,identity,metadata.a,metadata.a:number\n", "two columns would both become metadata \"a\""),
         ] {
             let error = csv(text, columns(folder.path(), &[], &[])).await.1.expect_err(text);
             assert!(format!("{error:#}").contains(message), "{error:#}");

@@ -255,7 +255,8 @@ fn find_files(path: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
         for entry in std::fs::read_dir(path)? {
             find_files(&entry?.path(), files)?;
         }
-    } else {
+    } else if path.is_file() {
+        // Not a pipe or a device: they may give nothing, or never end.
         files.push(path.to_path_buf());
     }
     Ok(())

@@ -94,6 +94,11 @@ pub enum Error {
         /// By the new one.
         found_after: u64,
     },
+    /// Nobody of a gallery that would move to another pack has two templates to compare.
+    #[error(
+        "no identity has two templates, so nothing tells whether the new pack finds them; a loss_max of 1 goes on all the same"
+    )]
+    NothingCompared,
     /// Too many non-mated scores of the calibration curve are 1: no threshold keeps to the rate.
     #[error("{identical} non-mated scores of the calibration curve are 1: no threshold keeps to this error rate")]
     RateOutOfReach {
@@ -246,6 +251,7 @@ impl Error {
             Error::RateOutOfReach { .. } => "RATE_OUT_OF_REACH",
             Error::ChipsMissing { .. } => "CHIPS_MISSING",
             Error::FoundFewer { .. } => "FOUND_FEWER",
+            Error::NothingCompared => "NOTHING_COMPARED",
             Error::GalleryNotEmpty { .. } => "GALLERY_NOT_EMPTY",
             Error::GalleryFile(_) => "GALLERY_FILE_DAMAGED",
             Error::UnderWay(_) => "UNDER_WAY",

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         Ok(Answer::Interrupted) => ExitCode::from(130),
         Err(error) => {
             // `{:#}`: the error and its causes in one line.
-            let _ = writeln!(std::io::stderr(), "facematch: {error:#}");
+            let _ = writeln!(std::io::stderr(), "facematch: {}", cli::printable_lines(&format!("{error:#}")));
             ExitCode::from(2)
         }
     }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::biometrics::calibration::{CurveOf, GallerySize, KnownCurve, NoThreshold, comparisons_needed, fmr_of_fpir};
+use crate::biometrics::calibration::{
+    CurveOf, Estimate, GallerySize, KnownCurve, NoThreshold, comparisons_needed, fmr_of_fpir,
+};
 use crate::biometrics::decision::{AmbiguityMargin, Identification, Verification};
 use crate::biometrics::ids::IdentityId;
 use crate::biometrics::score::{AppliedThreshold, OperatingPoint, Score, Threshold, ThresholdSource};
@@ -69,11 +71,12 @@ pub fn verification_threshold(
             return Err(Error::bad_field("operating_point.fpir", "absent: verification takes a cosine or an FMR"));
         }
         OperatingPoint::Default => {
-            let of_curve = for_rate(FMR_DEFAULT).ok();
-            default_of(None, of_pack, (of_curve, curve), Threshold::VERIFICATION_DEFAULT)
+            default_of(None, of_pack, (for_rate(FMR_DEFAULT).ok(), curve), Threshold::VERIFICATION_DEFAULT)
         }
     };
     let estimate = curve.map(|curve| curve.of_comparison(threshold.cosine()));
+    let is_unsupported = operating_point == OperatingPoint::Default && for_rate(FMR_DEFAULT).is_err();
+    let estimate = estimate.map(|estimate| Estimate { is_unsupported, ..estimate });
     Ok(AppliedThreshold { threshold, source, estimate })
 }
 
@@ -114,6 +117,10 @@ pub fn identification_threshold(
         }
     };
     let estimate = curve.map(|curve| curve.of_search(threshold.cosine(), size));
+    let is_unsupported = operating_point == OperatingPoint::Default
+        && source != ThresholdSource::Gallery
+        && for_rate(FPIR_DEFAULT).is_err();
+    let estimate = estimate.map(|estimate| Estimate { is_unsupported, ..estimate });
     Ok(AppliedThreshold { threshold, source, estimate })
 }
 
@@ -181,7 +188,16 @@ fn default_of(
         (of_curve, ThresholdSource::Curve),
     ];
     let nearest = stated.into_iter().find_map(|(threshold, source)| Some((threshold?, source)));
-    nearest.unwrap_or((default, ThresholdSource::UncalibratedDefault))
+    let (threshold, source) = nearest.unwrap_or((default, ThresholdSource::UncalibratedDefault));
+    if matches!(source, ThresholdSource::Gallery | ThresholdSource::Curve) {
+        return (threshold, source);
+    }
+    // A curve that is too small for the rate knows nonetheless that a lower threshold is not enough.
+    let strictest = curve.and_then(|curve| Threshold::from_cosine("curve", curve.strictest_threshold().ok()?).ok());
+    match strictest.filter(|strictest| of_curve.is_none() && strictest.cosine() > threshold.cosine()) {
+        Some(strictest) => (strictest, ThresholdSource::Curve),
+        None => (threshold, source),
+    }
 }
 
 #[cfg(test)]
@@ -245,7 +261,19 @@ mod tests {
         assert_eq!(default(None, stated, 10, &known), ThresholdSource::Curve);
         assert_eq!(default(None, stated, 10, &of_pack), ThresholdSource::Pack);
         assert_eq!(default(None, None, 10, &of_pack), ThresholdSource::Curve);
+        // The scores end at .3, so that nothing is known above, and .5 is no lower.
         assert_eq!(default(None, None, 1_000, &of_pack), ThresholdSource::UncalibratedDefault);
+        // Of others that score higher the curve knows that .5 is not enough, and how far it can tell.
+        let mut high = ScoreCounts::default();
+        (0..3_000).for_each(|at| high.add(0.5 + at as f32 / 10_000.0).expect("a score"));
+        let high = Curve::of(&ScoreCounts::default(), &high);
+        let high = KnownCurve::new(pack_id.clone(), &high, CurveOf::Gallery { identities: 9 }, String::new(), None);
+        for stated in [None, Some(threshold(0.4))] {
+            let searched = Searched { size: sized(4_000), curve: Some(&high) };
+            let found = identification_threshold(OperatingPoint::Default, None, stated, searched).expect("one");
+            assert!(found.source == ThresholdSource::Curve && found.threshold.cosine() > 0.79);
+            assert!(found.estimate.is_some_and(|estimate| estimate.is_unsupported));
+        }
         let pair = verification_threshold(OperatingPoint::Fmr(rate(0.01)), None, Some(&known)).expect("a threshold");
         assert!(pair.estimate.is_some_and(|estimate| estimate.rate <= 0.01) && pair.threshold.cosine() > 0.29);
     }

@@ -77,7 +77,8 @@ async fn panic_costs_its_own_job_alone() {
     let failed = workers.run::<()>(&mut place, |_| panic!("a bad photo")).await;
     assert!(matches!(failed, Err(Error::Internal(_))));
     let photo = common::lfw_photo(&shared, "Ai_Sugiyama", 1);
-    let detected = workers.run(&mut place, move |pipelines| pipelines.first().detect(&photo, &Default::default())).await;
+    let detected =
+        workers.run(&mut place, move |pipelines| pipelines.first().detect(&photo, &Default::default())).await;
     assert_eq!(detected.expect("the next job").faces.len(), 1);
     assert!(workers.are_alive());
     workers.stop();

@@ -109,6 +109,9 @@ pub(super) fn threshold_text(threshold: Option<&proto::AppliedThreshold>) -> Str
         };
     let warning = match threshold.warning() {
         proto::ThresholdWarning::GalleryOutgrewCurve => "; the gallery outgrew its curve: measure it again",
+        proto::ThresholdWarning::CurveTooSmall => {
+            "; the curve has too few comparisons: measure it again with more people"
+        }
         proto::ThresholdWarning::Unspecified => "",
     };
     format!("threshold {:.4} ({source}{rate}{warning})", threshold.cosine)

@@ -369,7 +369,7 @@ impl Job<'_> {
             std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
         };
         write("report.html", page::page(study, &figures)?)?;
-        write("curve.toml", curve_section(&study.analysis.curve, &study.source))?;
+        write("curve.toml", curve_section(&study.analysis.curve, &study.pack_id, &study.source))?;
         write("report.json", format!("{:#}\n", report::json(study)))
     }
 

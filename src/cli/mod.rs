@@ -29,6 +29,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::Output;
+pub use self::output::printable_lines;
 use crate::config::{Config, SETTINGS, Scope};
 use crate::telemetry;
 

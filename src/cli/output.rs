@@ -24,12 +24,16 @@ impl Output {
 
     /// Prints a reply of the contract: its JSON, or the text made for people.
     pub(super) fn reply<M: Message + Name>(&self, reply: &M, text: impl FnOnce(&M) -> String) -> anyhow::Result<()> {
-        if self.json { print(&reply_json(reply)?.to_string()) } else { print(text(reply).trim_end()) }
+        if self.json {
+            print(&reply_json(reply)?.to_string())
+        } else {
+            print(printable_lines(text(reply).trim_end()).as_str())
+        }
     }
 
     /// Prints a value that is no reply of the contract.
     pub(super) fn value(&self, value: &serde_json::Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        if self.json { print(&value.to_string()) } else { print(text().trim_end()) }
+        if self.json { print(&value.to_string()) } else { print(printable_lines(text().trim_end()).as_str()) }
     }
 
     /// Starts a progress bar over bytes.
@@ -77,6 +81,11 @@ pub(super) fn complain(bar: &ProgressBar, line: &str) {
 pub(super) fn printable(line: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     line.chars().map(shown).collect()
+}
+
+/// Returns lines in which what would steer a terminal is written out.
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// A reply in protobuf's JSON mapping, with the names of the `.proto` files, 64-bit numbers as numbers, and every field.

@@ -13,8 +13,9 @@ use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 use super::record::{self, GalleryRecord, IdentityRecord};
-use super::types::{Gallery, Identity, PersonDetails};
+use super::types::{EnrolledTemplate, Gallery, Identity, PersonDetails};
 use crate::biometrics::ids::IdentityId;
+use crate::biometrics::template::Template;
 use crate::error::Error;
 
 const MAGIC: &[u8; 8] = b"FMGALLRY";
@@ -25,8 +26,10 @@ const FRAME_HEADER_BYTES: usize = 9;
 /// Bytes of a file to hand on at a time, about.
 pub(super) const PART_BYTES: usize = 1 << 20;
 
-/// The longest body: an identity of 64 templates of 4,096 values takes 1 MiB, and its metadata 72 KB.
-const BODY_BYTES_MAX: usize = 5 << 18;
+/// The longest body: an identity of 64 templates of 4,096 values, each with its chip and 1 KiB of other things, and its metadata
+/// of 72 KB.
+const BODY_BYTES_MAX: usize =
+    Identity::TEMPLATES_MAX * (Template::DIMENSION_MAX * 4 + EnrolledTemplate::CHIP_BYTES_MAX + 1_024) + (128 << 10);
 
 const HEADER: u8 = 1;
 const IDENTITY: u8 = 2;
@@ -314,4 +317,37 @@ pub(super) fn checksum(before: u32, kind: u8, length: u32, body: &[&[u8]]) -> u3
     hasher.update(&length.to_le_bytes());
     body.iter().for_each(|part| hasher.update(part));
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::biometrics::ids::{PackId, TemplateId};
+
+    #[test]
+    fn largest_identity_passes() {
+        let pack_id = PackId::from_digits("0a".repeat(16));
+        let values: Vec<f32> = (1..=Template::DIMENSION_MAX).map(|at| (at as f32 * 0.7).sin()).collect();
+        let template = Template::from_vector(&values, pack_id).expect("a template");
+        let chip: std::sync::Arc<[u8]> = vec![7; EnrolledTemplate::CHIP_BYTES_MAX].into();
+        let enrolled = (0..Identity::TEMPLATES_MAX).map(|number| EnrolledTemplate {
+            id: TemplateId::parse(&format!("{number:0128}")).expect("an id"),
+            template: template.clone(),
+            face: None,
+            chip: Some(std::sync::Arc::clone(&chip)),
+            created: SystemTime::UNIX_EPOCH,
+        });
+        let id = IdentityId::parse("ann").expect("an id");
+        let details = PersonDetails::default();
+        let (created, updated) = (SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH);
+        let mut encoder = Encoder::default();
+        encoder.header(&Header::default());
+        encoder.identity(&Identity { id, details, templates: enrolled.collect(), created, updated });
+        let mut decoder = Decoder::default();
+        decoder.feed(&encoder.take());
+        assert!(matches!(decoder.next(), Ok(Some(Frame::Header(_)))));
+        assert!(matches!(decoder.next(), Ok(Some(Frame::Identity(..)))));
+    }
 }

@@ -68,10 +68,10 @@ impl Galleries {
     }
 
     /// Checks that the disk has room for some bytes and a reserve.
-    fn check_room(&self, bytes: u64) -> Result<(), Error> {
+    pub(super) fn check_room(&self, bytes: u64) -> Result<(), Error> {
         match disk::free_bytes(self.store.folder()) {
             Some(free) if free < bytes.saturating_add(FREE_BYTES_MIN) => {
-                Err(Error::Unavailable("the disk has no room for a compaction"))
+                Err(Error::Unavailable("the disk has no room for another copy of the store"))
             }
             _ => Ok(()),
         }

@@ -9,7 +9,7 @@ use super::record;
 use super::store::StoredGallery;
 use super::types::Identity;
 use crate::biometrics::ids::{GalleryId, IdentityId};
-use crate::error::{Entity, Error};
+use crate::error::Error;
 
 /// Changed identities written between two groups of the writer at most, unless they keep coming: 256 take some
 /// milliseconds.
@@ -76,7 +76,8 @@ impl Galleries {
             // Its settings as they are now, if it is still the same gallery.
             let now = find_gallery(change.store, &id)?;
             if now.number != number {
-                return Err(Error::NotFound(Entity::Gallery));
+                // Deleted and made anew, or moved.
+                return Err(Error::Unavailable("the gallery moved to another pack meanwhile; export it again"));
             }
             let last = changed.iter().map(|key| change.store.noted_identity(&now, key));
             Ok((last.collect::<Result<Vec<_>, Error>>()?, now, change.sequence()))

@@ -17,6 +17,7 @@ use super::types::{Gallery, Identity, check_display_name};
 use super::writer::{Submitted, Writer};
 use crate::biometrics::ids::{GalleryId, PackId};
 use crate::biometrics::template::Template;
+use crate::embed::Chip;
 use crate::error::{Entity, Error};
 
 /// Bytes of the file between two durable steps, about: fewer cost flushes, more would let other writes wait.
@@ -254,6 +255,9 @@ fn check(identity: &Identity, gallery: &Gallery) -> Result<(), Error> {
     for enrolled in &identity.templates {
         let fits = enrolled.template.check_fits(&gallery.pack_id, gallery.dimension);
         fits.map_err(|_| Error::GalleryFile("a template is of another pack than its header says"))?;
+        if let Some(chip) = &enrolled.chip {
+            Chip::from_png(chip).map_err(|_| Error::GalleryFile("a template's chip is no picture of one"))?;
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! A gallery moves to another pack: new templates of its kept chips, beside the running gallery, then one switch.
 //!
 //! Identities are written under a number that is no gallery's until the switch; what a crash leaves of it is removed at the next
-//! start. Going back is a migration to the pack of before: chips are kept to the last level, so it ends where it began.
+//! start. Going back is a migration to the pack of before: chips are kept to the last level, so its templates come out as they were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +23,9 @@ const STEP_IDENTITIES: usize = 32;
 
 /// Changed identities that are left to the writer's turn, in which all writes wait for their templates.
 const LAST_CHANGES_MAX: usize = 16;
+
+/// Changed identities at most for which all writes wait.
+const TURN_CHANGES_MAX: usize = 4 * LAST_CHANGES_MAX;
 
 /// How often the changes of meanwhile are caught up with before the writer's turn.
 const ROUNDS_MAX: usize = 30;
@@ -57,7 +60,7 @@ pub struct MigrationState {
 }
 
 /// How many find themselves. A probe is a template whose identity has another; it finds itself where none of another identity
-/// scores higher than its own other ones.
+/// scores as high as its own other ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MigrationComparison {
     /// Templates that were asked about.
@@ -66,6 +69,21 @@ pub struct MigrationComparison {
     pub found_before: u64,
     /// Which did by the new one.
     pub found_after: u64,
+}
+
+impl MigrationComparison {
+    /// *Errors*: [`Error::FoundFewer`] where more are lost than may be; [`Error::NothingCompared`] where nobody was asked about,
+    /// unless all may be lost.
+    fn check(&self, loss_max: f64) -> Result<(), Error> {
+        let Self { probes, found_before, found_after } = *self;
+        if probes == 0 && loss_max < 1.0 {
+            return Err(Error::NothingCompared);
+        }
+        if found_after as f64 + loss_max * (probes as f64) < found_before as f64 {
+            return Err(Error::FoundFewer { probes, found_before, found_after });
+        }
+        Ok(())
+    }
 }
 
 /// Makes templates of chips anew: the same identities, each template of the plan's pack.
@@ -126,8 +144,20 @@ impl Galleries {
             return Err(Error::bad_field("pack_id", "another pack than the gallery's"));
         }
         let mut state = MigrationState { identities_total: self.check_chips(&from)?, ..Default::default() };
+        // A second copy is written. A disk that filled up would stop all writes.
+        self.check_room(self.store.bytes_on_disk())?;
         let mut migration = self.begin_migration(from, &plan, embed, sole)?;
-        migration.embed_all(&mut state, &mut go_on)?;
+        migration.embed_all(&mut state, &mut |state| {
+            self.check_room(0)?;
+            go_on(state)
+        })?;
+        let comparison = self.compare(&migration)?;
+        state.comparison = Some(comparison);
+        go_on(state)?;
+        if plan.is_trial {
+            return Ok(state);
+        }
+        comparison.check(plan.loss_max)?;
         let mut changed = BTreeSet::new();
         for _ in 0..ROUNDS_MAX {
             changed.append(&mut migration.changed()?);
@@ -137,16 +167,7 @@ impl Galleries {
             migration.follow(std::mem::take(&mut changed))?;
             go_on(state)?;
         }
-        let comparison = self.compare(&migration)?;
-        state.comparison = Some(comparison);
         go_on(state)?;
-        let MigrationComparison { probes, found_before, found_after } = comparison;
-        if plan.is_trial {
-            return Ok(state);
-        }
-        if found_after as f64 + plan.loss_max * (probes as f64) < found_before as f64 {
-            return Err(Error::FoundFewer { probes, found_before, found_after });
-        }
         migration.switch(changed)?;
         state.is_switched = true;
         Ok(state)
@@ -304,6 +325,9 @@ impl Migration {
     /// In the writer's turn nothing is written between the last change and the switch, and both are one write.
     fn switch_in_turn(&mut self, change: &mut Change<'_>, mut changed: BTreeSet<IdentityId>) -> Result<(), Error> {
         changed.append(&mut self.changed()?);
+        if changed.len() > TURN_CHANGES_MAX {
+            return Err(Error::Unavailable("too much is written to the gallery for it to move now; try again"));
+        }
         let stored = find_gallery(change.store, &self.from.gallery.id)?;
         if stored.number != self.from.number {
             // Deleted, and made anew.
@@ -369,5 +393,5 @@ impl Rows {
 
 fn finds_itself(search: &Search) -> bool {
     let highest = search.best_other.last().copied().unwrap_or(f32::NEG_INFINITY);
-    search.mate.is_some_and(|mate| mate >= highest)
+    search.mate.is_some_and(|mate| mate > highest)
 }

@@ -269,6 +269,9 @@ pub struct Identity {
 }
 
 impl EnrolledTemplate {
+    /// The longest chip: 112 x 112 x 3 bytes that no compression makes smaller, and what a PNG adds.
+    pub const CHIP_BYTES_MAX: usize = 48 << 10;
+
     /// Returns what it counts in a quality-weighted mean: 1 where its face was not measured.
     pub fn weight(&self) -> f32 {
         let face = self.face.as_ref();

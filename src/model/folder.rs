@@ -40,6 +40,7 @@ pub(super) fn read(folder: &Path, environment: &Environment) -> Result<PackParts
         verification: None,
         identification: None,
         curve: None,
+        curve_pack: None,
         golden: None,
     })
 }

@@ -80,6 +80,8 @@ pub(super) struct GoldenEntry {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CurveEntry {
+    /// The id of the pack whose templates were compared: it must be this one.
+    pub pack: String,
     /// Whose photos were compared, in words.
     source: String,
     /// Rising cosines, from all scores to none.
@@ -95,7 +97,7 @@ pub(super) struct CurveEntry {
 const CURVE_RATIO: f64 = 1.05;
 
 /// Writes a curve as the section of a manifest, thinned.
-pub fn curve_section(curve: &Curve, source: &str) -> String {
+pub fn curve_section(curve: &Curve, pack_id: &str, source: &str) -> String {
     let thinned = curve.to_numbers().thinned(CURVE_RATIO);
     let points = |steps: &StatedSteps| {
         let point = |(at, count): &(i32, u64)| format!("[{:.4}, {count}]", f64::from(*at) / 1e4);
@@ -104,8 +106,9 @@ pub fn curve_section(curve: &Curve, source: &str) -> String {
     let inflation = thinned.inflation.iter().map(|at| format!("[{}, {:.3}, {:.3}]", at.threshold, at.fmr, at.fnmr));
     format!(
         "[curve]                         # how many scores are at or above each cosine; errors up to 5 % above what was counted\n\
-         source = {}\nmated = [\n{}]\nnon_mated = [\n{}]\n\
+         pack = {}\nsource = {}\nmated = [\n{}]\nnon_mated = [\n{}]\n\
          inflation = [                   # cosine, and the variances of FMR and FNMR over those of independent comparisons\n{}]\n",
+        toml::Value::from(pack_id),
         toml::Value::from(source),
         points(&thinned.mated),
         points(&thinned.non_mated),
@@ -132,8 +135,14 @@ impl CurveEntry {
         let (mated, non_mated) = (steps(self.mated), steps(self.non_mated));
         let stated = StatedCurve { mated, non_mated, inflation: inflation.collect() };
         let curve = Curve::from_numbers(stated).map_err(|error| format!("curve.{error}"))?;
-        if curve.non_mated.total() == 0 || self.source.len() > KnownCurve::SOURCE_BYTES_MAX {
-            return Err("curve.non_mated must have a score, and curve.source at most 256 bytes".to_owned());
+        if curve.non_mated.total() == 0
+            || self.source.chars().any(char::is_control)
+            || self.source.len() > KnownCurve::SOURCE_BYTES_MAX
+        {
+            return Err(
+                "curve.non_mated must have a score, and curve.source at most 256 bytes without control characters"
+                    .to_owned(),
+            );
         }
         Ok((curve, self.source))
     }
@@ -217,7 +226,7 @@ mod tests {
         (0..50_000).for_each(|at| non_mated.add(at as f32 / 200_000.0).expect("a score"));
         let inflation = vec![Inflation { threshold: 0.25, fmr: 2.5, fnmr: 1.25 }];
         let curve = Curve { inflation, ..Curve::of(mated, non_mated) };
-        let text = format!("{GOOD}\n{}", curve_section(&curve, "a \"test\""));
+        let text = format!("{GOOD}\n{}", curve_section(&curve, "0a", "a \"test\""));
         let entry = Manifest::parse(&text).expect("a manifest").curve.expect("a curve");
         let (read, source) = entry.read().expect("a curve");
         assert_eq!(source, "a \"test\"");
@@ -226,7 +235,7 @@ mod tests {
         assert!((threshold(&read) - threshold(&curve)).abs() < 1e-3);
         for (spoilt, named) in [("[[0.5, 1], [0.4, 0]]", "non_mated"), ("[]", "non_mated"), ("[[0.5, 1]]", "non_mated")]
         {
-            let text = format!("{GOOD}\n[curve]\nsource = \"s\"\nnon_mated = {spoilt}\n");
+            let text = format!("{GOOD}\n[curve]\npack = \"0a\"\nsource = \"s\"\nnon_mated = {spoilt}\n");
             let entry = Manifest::parse(&text).expect("a manifest").curve.expect("a curve");
             assert!(entry.read().expect_err(spoilt).contains(named));
         }

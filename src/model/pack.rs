@@ -204,6 +204,8 @@ pub(super) struct PackParts {
     pub verification: Option<Threshold>,
     pub identification: Option<Threshold>,
     pub curve: Option<(Curve, String)>,
+    /// The pack that the curve is of, as it says.
+    pub curve_pack: Option<String>,
     /// What both networks must compute.
     pub golden: Option<Golden>,
 }
@@ -240,6 +242,10 @@ impl Pack {
             })?;
         }
         let id = pack_id(&parts.recognizer_file.sha256, &parts.recognizer);
+        if let Some(of) = parts.curve_pack.filter(|of| of != id.as_str()) {
+            let fault = format!("curve.pack is {of}; this pack is {id}: calibrate it anew");
+            return Err(PackError::BadManifest { path: manifest_path, fault });
+        }
         let known = |(curve, source)| KnownCurve::new(id.clone(), &curve, CurveOf::Pack, source, None);
         Ok(Self {
             golden,
@@ -376,6 +382,7 @@ fn from_manifest(path: &Path, files: &Path, environment: &Environment) -> Result
         verification: threshold("verification_cosine", manifest.thresholds.verification_cosine)?,
         identification: threshold("identification_cosine", manifest.thresholds.identification_cosine)?,
         golden: manifest.golden.map(|golden| Golden { detector: golden.detector, recognizer: golden.recognizer }),
+        curve_pack: manifest.curve.as_ref().map(|curve| curve.pack.clone()),
         curve: manifest.curve.map(CurveEntry::read).transpose().map_err(bad)?,
         name: manifest.name,
         licence: manifest.licence,

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::codegen::BoxFuture;
 
 use super::calibration::{calibration_reply, owner, owner_pack, source};
@@ -36,8 +35,6 @@ pub(super) struct Calibrating {
     engine: Arc<Engine>,
     options: Arc<Options>,
     pairs: Arc<Mutex<Pairs>>,
-    /// Analyses are made one at a time, and one that will end in one is refused before it sends a pair.
-    turn: OwnedSemaphorePermit,
 }
 
 struct Options {
@@ -118,9 +115,7 @@ impl Items for Calibrating {
             return Err(Error::bad_field("options", "the first message"));
         };
         let options = check_options(engine, options).map_err(|error| error.at("options"))?;
-        let turn = Arc::clone(&engine.calibrating).try_acquire_owned();
-        let turn = turn.map_err(|_| Error::UnderWay("another calibration"))?;
-        Ok(Self { engine: Arc::clone(engine), options: Arc::new(options), pairs: Arc::default(), turn })
+        Ok(Self { engine: Arc::clone(engine), options: Arc::new(options), pairs: Arc::default() })
     }
 
     fn item(&self, request: proto::CalibrateRequest) -> Result<Item<Self::Reply>, Error> {
@@ -153,7 +148,9 @@ impl Items for Calibrating {
 
     fn last(self) -> BoxFuture<Option<Self::Reply>, Error> {
         Box::pin(async move {
-            let Self { engine, options, pairs, turn } = self;
+            let Self { engine, options, pairs } = self;
+            // One at a time; the others wait.
+            let turn = Arc::clone(&engine.calibrating).acquire_owned().await.map_err(Error::internal)?;
             let for_job = Arc::clone(&options);
             let analysed = engine.with_galleries(move |galleries| {
                 let _turn = turn;
@@ -358,7 +355,7 @@ fn analyse(galleries: &Galleries, options: &Options, pairs: &Mutex<Pairs>) -> Re
     // One thread: photos and searches go on beside it.
     let plan = Plan { thresholds: Vec::new(), seed: options.seed, threads: 1 };
     if let Some(gallery) = &options.gallery {
-        let set = of_gallery(galleries, gallery, options.seed)?;
+        let set = of_gallery(galleries, gallery, options)?;
         return Ok(Analysed { analysis: set.analyse(&plan), lost: [0, 0] });
     }
     let Pairs { mated, non_mated, units, has_strangers, .. } = std::mem::take(&mut *lock(pairs));
@@ -374,8 +371,9 @@ fn analyse(galleries: &Galleries, options: &Options, pairs: &Mutex<Pairs>) -> Re
 }
 
 /// Scores the templates of a gallery with each other.
-fn of_gallery(galleries: &Galleries, id: &GalleryId, seed: u64) -> Result<ScoreSet, Error> {
+fn of_gallery(galleries: &Galleries, id: &GalleryId, options: &Options) -> Result<ScoreSet, Error> {
     let (gallery, _) = galleries.gallery(id)?;
+    let seed = options.seed;
     let (mut values, mut identities, mut people) = (Vec::new(), Vec::new(), 0);
     for identity in galleries.some_identities(id, TEMPLATES_MAX, seed)? {
         let identity = match galleries.identity(id, &identity) {
@@ -388,6 +386,9 @@ fn of_gallery(galleries: &Galleries, id: &GalleryId, seed: u64) -> Result<ScoreS
             break;
         }
         for enrolled in &identity.templates {
+            // It may have moved to another pack since the call began.
+            let fits = enrolled.template.check_fits(&options.pack_id, gallery.dimension);
+            fits.map_err(Error::of_moved_gallery)?;
             values.extend_from_slice(enrolled.template.values());
             identities.push(people);
         }

@@ -108,8 +108,8 @@ pub(super) fn owner_pack(engine: &Engine, owner: &CurveOwner) -> Result<PackId, 
 
 /// Checks where a curve comes from, in words.
 pub(super) fn source(field: &str, text: String) -> Result<String, Error> {
-    if text.len() > KnownCurve::SOURCE_BYTES_MAX {
-        return Err(Error::bad_field(field, "at most 256 bytes"));
+    if text.len() > KnownCurve::SOURCE_BYTES_MAX || text.chars().any(char::is_control) {
+        return Err(Error::bad_field(field, "at most 256 bytes, without control characters"));
     }
     Ok(text)
 }

@@ -111,9 +111,10 @@ pub(super) fn threshold_reply(applied: score::AppliedThreshold) -> proto::Applie
         estimated_error_rate_low: estimate.map(|estimate| estimate.interval.low),
         estimated_error_rate_high: estimate.map(|estimate| estimate.interval.high),
         curve_id: estimate.map(|estimate| estimate.curve.to_string()).unwrap_or_default(),
-        warning: match estimate.is_some_and(|estimate| estimate.is_outgrown) {
-            true => proto::ThresholdWarning::GalleryOutgrewCurve.into(),
-            false => proto::ThresholdWarning::Unspecified.into(),
+        warning: match estimate {
+            Some(estimate) if estimate.is_outgrown => proto::ThresholdWarning::GalleryOutgrewCurve.into(),
+            Some(estimate) if estimate.is_unsupported => proto::ThresholdWarning::CurveTooSmall.into(),
+            _ => proto::ThresholdWarning::Unspecified.into(),
         },
     }
 }

@@ -7,7 +7,9 @@ use tonic::{Request, Response, Status};
 use super::engine::{Engine, Look};
 use super::status::status;
 use super::{call, convert};
+use crate::biometrics::calibration::KnownCurve;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+use crate::biometrics::score::OperatingPoint;
 use crate::biometrics::template::Template;
 use crate::contract as proto;
 use crate::error::{Entity, Error};
@@ -76,9 +78,28 @@ async fn verify(engine: &Engine, request: proto::VerifyRequest) -> Result<proto:
     },)?;
     let first = a.templates.first().ok_or_else(|| Error::internal("a side without a template"))?;
     let of_pack = engine.pack_of(first.pack_id()).ok().and_then(|pack| pack.verification);
-    let curve = engine.curve(&galleries, first.pack_id());
+    let curve = stricter_curve(engine, &galleries, first.pack_id(), operating_point)?;
     let verified = matching::verify(&a.templates, &b.templates, operating_point, of_pack, curve.as_deref())?;
     Ok(convert::verify_reply(&verified, first.pack_id(), a.choice, b.choice))
+}
+
+/// The curve that a comparison goes by: of two galleries with curves of their own the one with the higher threshold, so that
+/// the sides may be exchanged.
+fn stricter_curve(
+    engine: &Engine,
+    galleries: &[&GalleryId],
+    pack_id: &PackId,
+    operating_point: OperatingPoint,
+) -> Result<Option<Arc<KnownCurve>>, Error> {
+    let mut stricter: Option<(f32, Arc<KnownCurve>)> = None;
+    for gallery in galleries {
+        let Some(curve) = engine.curve(&[gallery], pack_id) else { continue };
+        let cosine = matching::verification_threshold(operating_point, None, Some(&curve))?.threshold.cosine();
+        if stricter.as_ref().is_none_or(|(highest, _)| cosine > *highest) {
+            stricter = Some((cosine, curve));
+        }
+    }
+    Ok(stricter.map(|(_, curve)| curve).or_else(|| engine.curve(&[], pack_id)))
 }
 
 /// The pack that photos are compared by: that of the first gallery of the other side, if it runs.

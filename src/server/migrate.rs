@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-
 use super::call;
 use super::engine::Engine;
 use super::transfer::{self, Replies};
@@ -11,7 +9,7 @@ use crate::biometrics::ids::{GalleryId, PackId};
 use crate::contract as proto;
 use crate::embed::Chip;
 use crate::error::Error;
-use crate::gallery::{Embed, Identity, MigrationPlan, MigrationState};
+use crate::gallery::{Embed, EnrolledTemplate, Identity, MigrationPlan, MigrationState};
 use crate::model::Pack;
 use crate::pipeline::Pipelines;
 
@@ -34,11 +32,15 @@ pub(super) async fn migrate(
         is_trial: request.trial,
     };
     engine.galleries.gallery(&id)?;
-    let embed = embed_by_workers(engine, pack.id.clone()).await?;
+    let embed = embed_by_workers(engine, pack.id.clone());
+    let draining = engine.draining.subscribe();
     Ok(transfer::stream(engine, move |galleries, reply| {
         let done = galleries.migrate(&id, plan, embed, |state| {
-            // The last one is sent once it is known whether it is switched.
-            if state.comparison.is_none() { reply.send(state_reply(state)) } else { Ok(()) }
+            if *draining.borrow() {
+                return Err(Error::Unavailable("the server is stopping; move the gallery once it is back"));
+            }
+            // With a comparison it is the last but for whether it is switched, which is not known yet.
+            if state.comparison.is_none() { reply.send(state_reply(state)) } else { reply.check() }
         })?;
         reply.send(state_reply(done))
     }))
@@ -53,36 +55,39 @@ fn find_pack<'a>(engine: &'a Engine, stated: &str) -> Result<&'a Arc<Pack>, Erro
     }
 }
 
-/// Embeds on the workers, in turn with all other work: from a thread of its own, or from the writer's. Its place is taken now,
-/// so that nothing is waited for in the writer's turn but a worker.
-async fn embed_by_workers(engine: &Arc<Engine>, pack_id: PackId) -> Result<Arc<Embed>, Error> {
-    let place = Mutex::new(engine.workers.wait_for_place(call::caller()).await?);
-    let (engine, runtime) = (Arc::clone(engine), tokio::runtime::Handle::current());
-    Ok(Arc::new(move |identities: Vec<Identity>| {
-        let pack_id = pack_id.clone();
-        let job = move |pipelines: &mut Pipelines| embed(pipelines, &pack_id, identities);
-        runtime.block_on(async {
-            let mut place = place.lock().await;
-            engine.workers.run(&mut place, job).await
-        })
-    }))
-}
+/// Chips of a job: other work waits for one job at most.
+const JOB_CHIPS: usize = 8;
 
-fn embed(pipelines: &mut Pipelines, pack_id: &PackId, mut identities: Vec<Identity>) -> Result<Vec<Identity>, Error> {
-    let pipeline = pipelines.of(pack_id)?;
-    for identity in &mut identities {
-        let chips = identity.templates.iter().map(|enrolled| match &enrolled.chip {
-            Some(chip) => Chip::from_png(chip),
-            // Enrolled since the migration began, as an embedding.
-            None => Err(Error::ChipsMissing { templates: 1, identities: 1, first: identity.id.clone() }),
-        });
-        let chips = chips.collect::<Result<Vec<Chip>, Error>>()?;
-        let templates = pipeline.embed_chips(&chips.iter().collect::<Vec<_>>())?;
-        for (enrolled, template) in identity.templates.iter_mut().zip(templates) {
-            enrolled.template = template;
+/// Embeds on the workers, in turn with all other work: from a thread of its own, or from the writer's, for which no work waits
+/// that has a place.
+fn embed_by_workers(engine: &Arc<Engine>, pack_id: PackId) -> Arc<Embed> {
+    let (engine, runtime, caller) = (Arc::clone(engine), tokio::runtime::Handle::current(), call::caller());
+    Arc::new(move |mut identities: Vec<Identity>| {
+        let mut enrolled: Vec<&mut EnrolledTemplate> = Vec::new();
+        for identity in &mut identities {
+            if identity.templates.iter().any(|enrolled| enrolled.chip.is_none()) {
+                // Enrolled since the migration began, as an embedding.
+                return Err(Error::ChipsMissing { templates: 1, identities: 1, first: identity.id.clone() });
+            }
+            enrolled.extend(&mut identity.templates);
         }
-    }
-    Ok(identities)
+        for group in enrolled.chunks_mut(JOB_CHIPS) {
+            let chips: Vec<Arc<[u8]>> = group.iter().filter_map(|enrolled| enrolled.chip.clone()).collect();
+            let pack_id = pack_id.clone();
+            let job = move |pipelines: &mut Pipelines| {
+                let chips = chips.iter().map(|chip| Chip::from_png(chip)).collect::<Result<Vec<Chip>, Error>>()?;
+                pipelines.of(&pack_id)?.embed_chips(&chips.iter().collect::<Vec<_>>())
+            };
+            let templates = runtime.block_on(async {
+                let mut place = engine.workers.wait_for_place(caller).await?;
+                engine.workers.run(&mut place, job).await
+            })?;
+            for (enrolled, template) in group.iter_mut().zip(templates) {
+                enrolled.template = template;
+            }
+        }
+        Ok(identities)
+    })
 }
 
 fn state_reply(state: MigrationState) -> proto::MigrateGalleryResponse {

@@ -93,6 +93,11 @@ impl Question {
         match probe {
             proto::probe::Probe::Embedding(embedding) => {
                 let template = convert::embedding(&embedding, engine).map_err(|error| error.at("probe"))?;
+                if *template.pack_id() != pack_id {
+                    // Not left to the search: the gallery may move in between, and the rule would be of another pack.
+                    let found = template.pack_id().clone();
+                    return Err(Error::PackMismatch { expected: pack_id, found });
+                }
                 self.answer_for_one(engine, template, rule, waits, no_answer).await
             }
             proto::probe::Probe::Photo(photo) => {

@@ -61,6 +61,7 @@ fn code(error: &Error) -> Code {
         | Error::RateOutOfReach { .. }
         | Error::ChipsMissing { .. }
         | Error::FoundFewer { .. }
+        | Error::NothingCompared
         | Error::GalleryNotEmpty { .. }
         | Error::LastTemplate
         | Error::UnderWay(_)

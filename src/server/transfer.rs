@@ -127,6 +127,11 @@ pub(super) struct Reply<T> {
 }
 
 impl<T> Reply<T> {
+    /// *Errors*: where the caller has gone.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.sender.is_closed() { Err(Error::DeadlineExceeded) } else { Ok(()) }
+    }
+
     /// *Errors*: where the caller has gone, or takes nothing for too long.
     pub(super) fn send(&self, message: T) -> Result<(), Error> {
         let sent = self.handle.block_on(self.sender.send_timeout(message, self.wait_max));

@@ -69,14 +69,14 @@ impl Curve {
     /// Returns the false match rate at a threshold: non-mated scores at or above it.
     pub fn fmr(&self, threshold: f32) -> Rate {
         let (events, of) = (self.non_mated.at_least_at_most(threshold), self.non_mated.total());
-        Rate::with_variance(events, of, self.inflation_at(threshold).fmr * binomial_variance(events, of))
+        Rate::with_inflation(events, of, self.inflation_at(threshold).fmr)
     }
 
     /// Returns the false non-match rate at a threshold: mated scores below it.
     pub fn fnmr(&self, threshold: f32) -> Rate {
         let of = self.mated.total();
         let events = of - self.mated.at_least_at_least(threshold);
-        Rate::with_variance(events, of, self.inflation_at(threshold).fnmr * binomial_variance(events, of))
+        Rate::with_inflation(events, of, self.inflation_at(threshold).fnmr)
     }
 
     /// Returns both rates at a threshold.

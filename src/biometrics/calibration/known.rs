@@ -59,6 +59,8 @@ pub struct Estimate {
     pub curve: CurveId,
     /// The gallery holds more than [`OUTGROWN`] times the identities that it had when the curve was set.
     pub is_outgrown: bool,
+    /// The rate of who states nothing is not supported: the threshold is no lower than that of the lowest rate that is.
+    pub is_unsupported: bool,
 }
 
 /// By how much a gallery may grow before its curve is to be made anew.
@@ -85,7 +87,13 @@ impl KnownCurve {
     /// Returns the FMR at a threshold.
     pub fn of_comparison(&self, threshold: f32) -> Estimate {
         let fmr = self.curve.fmr(threshold);
-        Estimate { rate: fmr.value(), interval: fmr.interval, curve: self.id, is_outgrown: false }
+        Estimate {
+            rate: fmr.value(),
+            interval: fmr.interval,
+            curve: self.id,
+            is_outgrown: false,
+            is_unsupported: false,
+        }
     }
 
     /// Returns the FPIR of a search of a gallery of this size at a threshold.
@@ -95,7 +103,7 @@ impl KnownCurve {
             CurveOf::Gallery { identities } => size.identities > identities.max(1).saturating_mul(OUTGROWN),
             CurveOf::Pack => false,
         };
-        Estimate { rate, interval, curve: self.id, is_outgrown }
+        Estimate { rate, interval, curve: self.id, is_outgrown, is_unsupported: false }
     }
 
     /// Returns the lowest threshold, in four decimals, that keeps to an FMR.
@@ -104,6 +112,14 @@ impl KnownCurve {
     pub fn threshold_for_fmr(&self, fmr: f64) -> Result<f32, NoThreshold> {
         // One that all scores reach is stored a step below -1.
         self.curve.threshold_for_fmr(fmr).map(|threshold| threshold.max(-1.0))
+    }
+
+    /// Returns the threshold of the lowest FMR that the comparisons support.
+    ///
+    /// *Errors*: [`NoThreshold`].
+    pub fn strictest_threshold(&self) -> Result<f32, NoThreshold> {
+        // A little more than the rule of three asks for, which rounds up.
+        self.threshold_for_fmr(3.0 / self.curve.non_mated.total().max(1) as f64 * (1.0 + 1e-9))
     }
 
     /// Returns the lowest threshold, in four decimals, that keeps to an FPIR in a gallery of this size.

@@ -71,6 +71,19 @@ impl Rate {
         Self { events, of, effective, interval, method }
     }
 
+    /// Counts events of comparisons that are worth so many times fewer independent ones: also where none was counted.
+    pub fn with_inflation(events: u64, of: u64, inflation: f64) -> Self {
+        let events = events.min(of);
+        let counted = Self::with_variance(events, of, inflation * super::curve::binomial_variance(events, of));
+        let n = of as f64;
+        if (1..of).contains(&events) || of == 0 || inflation <= 1.0 {
+            return counted;
+        }
+        let effective = (n / inflation).clamp(1.0, n.max(1.0));
+        let interval = exact(events as f64 / n * effective, effective);
+        Self { effective, interval, ..counted }
+    }
+
     /// Returns the 95 % interval of a share that was not counted as one, such as an equal error rate, by its variance.
     pub fn of_share(share: f64, variance: f64) -> Interval {
         let binomial = share * (1.0 - share);

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::decode::PhotoLimits;
-use crate::model::{PackSource, Proxy, Tuning};
+use crate::model::{PackSource, Proxy, Tuning, shown_address};
 use crate::runtime::machine;
 
 /// Who uses a setting.
@@ -569,7 +569,8 @@ impl Values {
     fn address(&mut self, key: &str, schemes: &[&str], example: &str) -> String {
         let (value, origin) = self.stated.get(key).cloned().unwrap_or_default();
         if !is_address(&value, schemes) {
-            self.faults.push(format!("{origin} must be an address such as {example}, found {value:?}"));
+            let found = shown_address(&value);
+            self.faults.push(format!("{origin} must be an address such as {example}, found {found:?}"));
         }
         value
     }

@@ -142,9 +142,11 @@ fn files_without_a_manifest_get_that_of_the_catalogue() {
     });
     let unreached = run(&mut house.of_models(&["pull", "one"]), 2);
     assert!(unreached.contains("cannot fetch http://127.0.0.1:9/face_detection_yunet_2023mar.onnx"), "{unreached}");
-    let mirror = format!("{}/packs/", site.address);
+    let mirror = format!("{}/packs/", site.address.replace("http://", "http://bob:s3cret@"));
     let pulled = run(&mut house.of_models(&["pull", "one", "--mirror", &mirror]), 0);
     assert!(pulled.contains("128 numbers"), "{pulled}");
+    let record = std::fs::read_to_string(house.models().join("one/installed.toml")).expect("the record");
+    assert!(record.contains(&format!("{}/packs/", site.address)) && !record.contains("s3cret"), "{record}");
     let id = || {
         json(&house.of_models(&["info", "one", "--json"]).output().expect("run"))["installed"]["loaded"]["pack_id"]
             .clone()
@@ -167,6 +169,19 @@ fn files_without_a_manifest_get_that_of_the_catalogue() {
     let plain = run(house.of_models(&["add", "--name", "another"]).arg(&folder), 0);
     assert!(plain.contains("128 numbers") && !plain.contains(&expected), "{plain}");
     assert_eq!(run(&mut house.of_models(&["list"]), 0).matches("installed").count(), 2);
+}
+
+#[test]
+fn password_of_a_mirror_is_not_told() {
+    let house = House::new();
+    let site = Site::start(|_, _| site::reply(500, "", b"", 0));
+    house.catalogue("http://127.0.0.1:9/one.zip", &no_model(), None);
+    let mirror = site.address.replace("http://", "http://bob:s3cret@");
+    let error = run(&mut house.of_models(&["pull", "one", "--mirror", &mirror]), 2);
+    assert!(error.contains("trying again") && error.contains(&site.address), "{error}");
+    let refused = run(&mut house.of_models(&["pull", "one", "--mirror", "ftp://bob:s3cret@host"]), 2);
+    assert!(refused.contains("ftp://host"), "{refused}");
+    assert!(!error.contains("s3cret") && !refused.contains("s3cret"), "{error}{refused}");
 }
 
 #[test]

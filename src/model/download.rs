@@ -135,6 +135,14 @@ pub enum DownloadError {
     },
 }
 
+/// Returns an address without the name and the password that it may hold: to be told and recorded.
+pub fn shown_address(address: &str) -> String {
+    let (scheme, rest) = address.split_at(address.find("://").map_or(0, |at| at + 3));
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}{host}{path}")
+}
+
 fn found(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "more than that".to_owned(), |bytes| bytes.to_string())
 }
@@ -177,7 +185,8 @@ impl Downloader {
         check_room(path, bytes_max)?;
         let mut last = None;
         for address in addresses {
-            let mut one = One { agent: &self.agent, address, bytes_max, path, progress: &mut *progress };
+            let shown = &shown_address(address);
+            let mut one = One { agent: &self.agent, address, shown, bytes_max, path, progress: &mut *progress };
             match one.fetch() {
                 Ok(()) => return Ok(()),
                 // The next address would meet the same.
@@ -216,6 +225,8 @@ fn check_room(path: &Path, bytes_max: u64) -> Result<(), DownloadError> {
 struct One<'a> {
     agent: &'a ureq::Agent,
     address: &'a str,
+    /// The same without a password: what is told and recorded.
+    shown: &'a str,
     bytes_max: u64,
     path: &'a Path,
     progress: &'a mut dyn FnMut(Progress<'_>),
@@ -235,7 +246,7 @@ impl One<'_> {
         loop {
             let failure = match self.attempt()? {
                 Attempt::Whole => return Ok(()),
-                Attempt::Stale => DownloadError::Cut { address: self.address.to_owned(), received: 0, promised: None },
+                Attempt::Stale => DownloadError::Cut { address: self.shown.to_owned(), received: 0, promised: None },
                 Attempt::Failed(error) => error,
             };
             let bytes = std::fs::metadata(self.path).map_or(0, |metadata| metadata.len());
@@ -250,7 +261,7 @@ impl One<'_> {
     }
 
     fn attempt(&mut self) -> Result<Attempt, DownloadError> {
-        let mut part = Part::open(self.path, self.address).map_err(self.io())?;
+        let mut part = Part::open(self.path, self.shown).map_err(self.io())?;
         let mut request = self.agent.get(self.address).header(ACCEPT_ENCODING, "identity");
         if let Some(validator) = &part.validator {
             request = request.header(RANGE, format!("bytes={}-", part.bytes)).header(IF_RANGE, validator);
@@ -277,12 +288,12 @@ impl One<'_> {
         };
         if promised.is_some_and(|bytes| bytes > self.bytes_max) {
             return Err(DownloadError::TooLarge {
-                address: self.address.to_owned(),
+                address: self.shown.to_owned(),
                 bytes_max: self.bytes_max,
                 promised,
             });
         }
-        (self.progress)(Progress::At(self.address, part.bytes));
+        (self.progress)(Progress::At(self.shown, part.bytes));
         self.receive(reply, part, promised)
     }
 
@@ -294,7 +305,7 @@ impl One<'_> {
     ) -> Result<Attempt, DownloadError> {
         let mut body = reply.into_body().into_reader();
         let mut buffer = vec![0; BUFFER_BYTES];
-        let address = self.address.to_owned();
+        let address = self.shown.to_owned();
         let cut = |received: u64| Ok(Attempt::Failed(DownloadError::Cut { address, received, promised }));
         loop {
             let read = match body.read(&mut buffer) {
@@ -305,7 +316,7 @@ impl One<'_> {
             let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
             if part.bytes.saturating_add(read as u64) > self.bytes_max {
                 part.restart(None).map_err(self.io())?;
-                let (address, bytes_max) = (self.address.to_owned(), self.bytes_max);
+                let (address, bytes_max) = (self.shown.to_owned(), self.bytes_max);
                 return Err(DownloadError::TooLarge { address, bytes_max, promised });
             }
             part.write(bytes).map_err(self.io())?;
@@ -322,7 +333,7 @@ impl One<'_> {
 
     /// A status that is no file: tried again where it may pass.
     fn refusal(&self, status: StatusCode) -> Result<Attempt, DownloadError> {
-        let error = DownloadError::Status { address: self.address.to_owned(), status: status.as_u16() };
+        let error = DownloadError::Status { address: self.shown.to_owned(), status: status.as_u16() };
         let may_pass = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
         if may_pass { Ok(Attempt::Failed(error)) } else { Err(error) }
     }
@@ -334,7 +345,7 @@ impl One<'_> {
             ureq::Error::Io(error) => error.kind() != ErrorKind::InvalidData,
             error => matches!(error, ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed),
         };
-        let (address, source) = (self.address.to_owned(), error.into());
+        let (address, source) = (self.shown.to_owned(), error.into());
         if may_pass {
             Ok(Attempt::Failed(DownloadError::Unreachable { address, source }))
         } else {
@@ -351,6 +362,18 @@ impl One<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shown_address_holds_no_password() {
+        for (address, shown) in [
+            ("http://bob:s3@cret@h:1/a@b?c@d", "http://h:1/a@b?c@d"),
+            ("https://bob@h", "https://h"),
+            ("bob:s3cret@h/a", "h/a"),
+            ("https://h/a:b@c", "https://h/a:b@c"),
+        ] {
+            assert_eq!(shown_address(address), shown);
+        }
+    }
 
     #[test]
     fn proxy_with_a_password_is_used_and_not_told() {

@@ -19,7 +19,7 @@ mod tune;
 mod unpack;
 
 pub use catalogue::{Catalogue, CatalogueError, Entry, Licence, Published, Source};
-pub use download::{DownloadError, Downloader, Progress, Proxy, SLACK_BYTES};
+pub use download::{DownloadError, Downloader, Progress, Proxy, SLACK_BYTES, shown_address};
 pub use golden::Golden;
 pub use installed::{Difference, Record, RecordError, checksums, sha256_of};
 pub use library::{LibraryError, load_runtime};

@@ -169,6 +169,40 @@ fn files_without_a_manifest_get_that_of_the_catalogue() {
     let plain = run(house.of_models(&["add", "--name", "another"]).arg(&folder), 0);
     assert!(plain.contains("128 numbers") && !plain.contains(&expected), "{plain}");
     assert_eq!(run(&mut house.of_models(&["list"]), 0).matches("installed").count(), 2);
+
+    // A pack that no longer computes what it did is told what it computes.
+    let sums = format!("{:?}", [1.0; 16]);
+    let golden = format!("{manifest}\n[golden]\ndetector = {sums}\nrecognizer = {sums}\n");
+    std::fs::write(folder.join("pack.toml"), golden).expect("write");
+    let refused = run(house.of_models(&["add", "--name", "fourth"]).arg(&folder), 2);
+    assert!(refused.contains("does not compute what it did"), "{refused}");
+    assert!(run(house.of_models(&["golden"]).arg(&folder), 0).starts_with("[golden]"));
+}
+
+#[test]
+fn damaged_record_is_a_fault_of_its_pack_alone() {
+    let Some(shared) = common::shared("damaged_record_is_a_fault_of_its_pack_alone") else { return };
+    let house = House::with_models(&shared);
+    house.write_catalogue("instead = \"Ask its author.\"\n");
+    let zip = house.path("two.zip");
+    std::fs::write(&zip, real_pack(&shared)).expect("write");
+    for name in ["two", "three"] {
+        run(house.of_models(&["add", "--name", name]).arg(&zip), 0);
+    }
+    let record = house.models().join("three/installed.toml");
+    for damage in [Some("x"), None] {
+        match damage {
+            Some(text) => std::fs::write(&record, text).expect("write"),
+            None => std::fs::remove_file(&record).expect("remove"),
+        }
+        assert!(run(&mut house.of_models(&["list"]), 0).contains("  damaged "));
+        let verified = run(&mut house.of_models(&["verify"]), 1);
+        assert!(verified.contains("three: ") && verified.contains("installed.toml"), "{verified}");
+        assert!(verified.contains("two: as it was installed"), "{verified}");
+        assert!(run(&mut house.of_models(&["info", "three"]), 0).contains("damaged: "));
+    }
+    run(&mut house.of_models(&["remove", "three", "--yes"]), 0);
+    assert!(run(&mut house.of_models(&["verify"]), 0).contains("two: as it was installed, 3 files"));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use indicatif::DecimalBytes;
 use super::Answer;
 use super::output::{Output, printable};
 use crate::config::Config;
-use crate::model::{Catalogue, Entry, LockedPacks, PackName, Packs};
+use crate::model::{Catalogue, Entry, LockedPacks, PackName, Packs, PacksError};
 
 /// Fetch, add, check, show and remove model packs. Needs no server
 ///
@@ -40,7 +40,7 @@ enum Action {
         #[arg(value_name = "NAME")]
         packs: Vec<String>,
     },
-    /// Remove an installed pack
+    /// Remove an installed pack, damaged or not
     Remove {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -94,7 +94,12 @@ impl House<'_> {
         let mut names: Vec<PackName> = self.catalogue.packs.iter().map(|entry| entry.name.clone()).collect();
         names.extend(self.packs.names()?.into_iter().filter(|name| self.catalogue.find(name).is_none()));
         for name in &names {
-            let (entry, record) = (self.catalogue.find(name), self.packs.record(name).ok());
+            let entry = self.catalogue.find(name);
+            let (record, state) = match self.packs.record(name) {
+                Ok(record) => (Some(record), "installed"),
+                Err(PacksError::NotInstalled { .. }) => (None, ""),
+                Err(_) => (None, "damaged"),
+            };
             let licence = entry.map(|entry| entry.licence.title.clone());
             let licence = licence.or_else(|| Some(record.as_ref()?.licence.clone())).unwrap_or_default();
             let about = entry.map_or("added by hand", |entry| entry.about.as_str());
@@ -102,11 +107,10 @@ impl House<'_> {
             let value = serde_json::json!({
                 "name": name.as_str(), "about": about, "licence": licence, "bytes": bytes,
                 "licence_must_be_accepted": entry.is_some_and(|entry| entry.licence.must_be_accepted),
-                "installed": record.is_some(),
+                "installed": record.is_some(), "damaged": state == "damaged",
             });
             self.output.value(&value, || {
                 let size = bytes.map_or_else(|| "-".to_owned(), |bytes| DecimalBytes(bytes).to_string());
-                let state = if record.is_some() { "installed" } else { "" };
                 printable(&format!("{name:<14} {size:>10}  {state:<9}  {about}. {licence}"))
             })?;
         }
@@ -114,8 +118,8 @@ impl House<'_> {
     }
 
     fn remove(&self, name: &PackName, yes: bool) -> anyhow::Result<Answer> {
-        self.packs.record(name)?;
-        if !yes && !asked(&format!("Remove {}?", self.packs.path(name).display()))? {
+        let folder = self.packs.find(name)?;
+        if !yes && !asked(&format!("Remove {}?", folder.display()))? {
             anyhow::bail!("nothing was removed; --yes removes without asking");
         }
         self.lock()?.remove(name)?;

@@ -217,22 +217,7 @@ impl Pack {
     /// a few seconds where the cache has nothing.
     pub fn load(source: &PackSource) -> Result<Self, PackError> {
         let environment = library::environment(source.runtime_library.as_deref())?;
-        let manifest_path = source.folder.join(manifest::FILE_NAME);
-        let mut parts = if manifest_path.is_file() {
-            from_manifest(&manifest_path, source.files.as_deref().unwrap_or(&source.folder), environment)?
-        } else {
-            folder::read(&source.folder, environment)?
-        };
-        if source.files.is_none()
-            && let Some(record) = Record::read(&source.folder)?
-        {
-            parts.check_recorded(&source.folder, &record)?;
-        }
-        check_detector_input(&parts.detector_file, &mut parts.detector, environment)?;
-        parts.recognizer.batch = recognizer_batch(&parts.recognizer_file, parts.recognizer.dimension, environment)?;
-        if let Tuning::Auto { cache } = &source.tuning {
-            parts.tune(environment, cache.as_deref().map(Cache::new).as_ref());
-        }
+        let parts = PackParts::read(source, environment)?;
         let golden = Golden::compute(&parts, environment)?;
         if let Some(stated) = &parts.golden {
             stated.check(&golden).map_err(|(network, distance)| PackError::NotGolden {
@@ -263,6 +248,14 @@ impl Pack {
         })
     }
 
+    /// Computes what the networks of a pack compute now, whatever its manifest says that they did.
+    ///
+    /// *Errors*: [`PackError`], but for [`PackError::NotGolden`].
+    pub fn golden(source: &PackSource) -> Result<Golden, PackError> {
+        let environment = library::environment(source.runtime_library.as_deref())?;
+        Golden::compute(&PackParts::read(source, environment)?, environment)
+    }
+
     /// Returns the SHA-256 of the detector's file: it decides which faces there are, and is not in the pack's id.
     pub fn detector_sha256(&self) -> &str {
         &self.detector_file.sha256
@@ -287,6 +280,27 @@ impl Pack {
 const TUNING_SIDE_PX: u32 = 320;
 
 impl PackParts {
+    /// Reads and checks what a pack is made of, all but what its networks compute.
+    fn read(source: &PackSource, environment: &Environment) -> Result<Self, PackError> {
+        let manifest_path = source.folder.join(manifest::FILE_NAME);
+        let mut parts = if manifest_path.is_file() {
+            from_manifest(&manifest_path, source.files.as_deref().unwrap_or(&source.folder), environment)?
+        } else {
+            folder::read(&source.folder, environment)?
+        };
+        if source.files.is_none()
+            && let Some(record) = Record::read(&source.folder)?
+        {
+            parts.check_recorded(&source.folder, &record)?;
+        }
+        check_detector_input(&parts.detector_file, &mut parts.detector, environment)?;
+        parts.recognizer.batch = recognizer_batch(&parts.recognizer_file, parts.recognizer.dimension, environment)?;
+        if let Tuning::Auto { cache } = &source.tuning {
+            parts.tune(environment, cache.as_deref().map(Cache::new).as_ref());
+        }
+        Ok(parts)
+    }
+
     /// Checks that the files are those that were installed. A plain folder states no hashes, nor a licence: the record does.
     fn check_recorded(&mut self, folder: &Path, record: &Record) -> Result<(), PackError> {
         for ModelFile { name, sha256, .. } in [&self.detector_file, &self.recognizer_file] {

@@ -21,7 +21,10 @@ const DOWNLOADS: &str = ".downloads";
 /// Checksums of published files that their publisher states none of.
 const CHECKSUMS: &str = "checksums.toml";
 
-/// The name of a pack: 1 to 64 of `a-z 0-9 - _ .`, starting with a letter or digit.
+/// The same on its way.
+const CHECKSUMS_NEW: &str = "checksums.toml.new";
+
+/// The name of a pack: 1 to 64 of `a-z 0-9 - _ .`, starting with a letter or digit, and none of the files beside the packs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PackName(String);
 
@@ -33,6 +36,12 @@ pub enum PacksError {
     BadName {
         /// The text.
         found: String,
+    },
+    /// A name under which another file lies beside the packs.
+    #[error("{name} is no name for a pack: a file beside the packs is called so")]
+    ReservedName {
+        /// The name.
+        name: String,
     },
     /// A file or folder that cannot be read or written.
     #[error("cannot {doing} {}", path.display())]
@@ -54,6 +63,12 @@ pub enum PacksError {
         /// Its name.
         name: String,
         /// The folder of packs.
+        folder: PathBuf,
+    },
+    /// A folder among the packs that nothing is recorded of.
+    #[error("{} has no {}: nothing tells what was installed", folder.display(), installed::FILE_NAME)]
+    NoRecord {
+        /// The folder.
         folder: PathBuf,
     },
     /// A pack whose place is taken.
@@ -87,13 +102,16 @@ pub enum PacksError {
 impl PackName {
     /// Checks a name.
     ///
-    /// *Errors*: [`PacksError::BadName`].
+    /// *Errors*: [`PacksError::BadName`], [`PacksError::ReservedName`].
     pub fn parse(text: &str) -> Result<Self, PacksError> {
         let letter_or_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let starts_well = text.bytes().next().is_some_and(letter_or_digit);
         let all_known = text.bytes().all(|byte| letter_or_digit(byte) || b"-_.".contains(&byte));
         if !starts_well || !all_known || text.len() > 64 {
             return Err(PacksError::BadName { found: text.to_owned() });
+        }
+        if [CHECKSUMS, CHECKSUMS_NEW].contains(&text) {
+            return Err(PacksError::ReservedName { name: text.to_owned() });
         }
         Ok(Self(text.to_owned()))
     }
@@ -148,15 +166,23 @@ impl Packs {
         self.folder.join(name.as_str())
     }
 
-    /// Returns the record of a pack.
+    /// Returns a pack's folder, whatever state the pack is in.
     ///
-    /// *Errors*: [`PacksError::NotInstalled`]; those of reading it.
-    pub fn record(&self, name: &PackName) -> Result<Record, PacksError> {
-        let record = Record::read(&self.path(name))?;
-        record.ok_or_else(|| PacksError::NotInstalled { name: name.to_string(), folder: self.folder.clone() })
+    /// *Errors*: [`PacksError::NotInstalled`].
+    pub fn find(&self, name: &PackName) -> Result<PathBuf, PacksError> {
+        let not_installed = || PacksError::NotInstalled { name: name.to_string(), folder: self.folder.clone() };
+        Some(self.path(name)).filter(|folder| folder.is_dir()).ok_or_else(not_installed)
     }
 
-    /// Returns the names of all packs that are installed, in order.
+    /// Returns the record of a pack.
+    ///
+    /// *Errors*: [`PacksError::NotInstalled`]; of a damaged pack [`PacksError::NoRecord`], [`PacksError::Record`].
+    pub fn record(&self, name: &PackName) -> Result<Record, PacksError> {
+        let folder = self.find(name)?;
+        Record::read(&folder)?.ok_or(PacksError::NoRecord { folder })
+    }
+
+    /// Returns the names of all packs that are installed, damaged ones too, in order.
     ///
     /// *Errors*: those of reading the folder.
     pub fn names(&self) -> Result<Vec<PackName>, PacksError> {
@@ -169,7 +195,7 @@ impl Packs {
         for entry in entries {
             let path = entry.map_err(failed("read", &self.folder))?.path();
             let name = path.file_name().and_then(|name| PackName::parse(name.to_str()?).ok());
-            names.extend(name.filter(|_| path.join(installed::FILE_NAME).is_file()));
+            names.extend(name.filter(|_| path.is_dir()));
         }
         names.sort();
         Ok(names)
@@ -226,15 +252,14 @@ impl LockedPacks {
         remove(&self.packs.folder.join(DOWNLOADS).join(name.as_str()))
     }
 
-    /// Removes a pack: it is gone at once, and its files after that.
+    /// Removes a pack, damaged or not: it is gone at once, and its files after that.
     ///
     /// *Errors*: [`PacksError::NotInstalled`]; those of the file system.
     pub fn remove(&self, name: &PackName) -> Result<(), PacksError> {
-        self.packs.record(name)?;
+        let place = self.packs.find(name)?;
         self.clear_staging()?;
         let staging = self.packs.folder.join(STAGING);
         std::fs::create_dir_all(&staging).map_err(failed("make", &staging))?;
-        let place = self.packs.path(name);
         std::fs::rename(&place, staging.join(name.as_str())).map_err(failed("remove", &place))?;
         sync(&self.packs.folder)?;
         self.clear_staging()
@@ -263,7 +288,7 @@ impl LockedPacks {
     pub fn record_checksum(&self, name: &PackName, file: &Published, found: &str) -> Result<(), PacksError> {
         let (path, mut checksums) = (self.checksums_path(), self.checksums()?);
         checksums.files.insert(key(name, file), found.to_owned());
-        let new = path.with_extension("toml.new");
+        let new = self.packs.folder.join(CHECKSUMS_NEW);
         write_synced(&new, &written(&path, &checksums)?)?;
         std::fs::rename(&new, &path).map_err(failed("write", &path))?;
         sync(&self.packs.folder)
@@ -293,12 +318,30 @@ impl Staged {
         &self.folder
     }
 
+    /// Tells whether the pack brought a manifest.
+    pub fn has_manifest(&self) -> bool {
+        self.folder.join(super::manifest::FILE_NAME).exists()
+    }
+
+    /// Removes every file but some.
+    ///
+    /// *Errors*: those of the file system.
+    pub fn keep_only(&self, names: &[&str]) -> Result<(), PacksError> {
+        for entry in std::fs::read_dir(&self.folder).map_err(failed("read", &self.folder))? {
+            let entry = entry.map_err(failed("read", &self.folder))?;
+            if !names.iter().any(|name| entry.file_name() == *name) {
+                std::fs::remove_file(entry.path()).map_err(failed("remove", &entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a manifest, where the pack brought none.
     ///
     /// *Errors*: those of the file system.
     pub fn write_manifest(&self, text: &str) -> Result<(), PacksError> {
         let path = self.folder.join(super::manifest::FILE_NAME);
-        if path.exists() { Ok(()) } else { write_synced(&path, text) }
+        if self.has_manifest() { Ok(()) } else { write_synced(&path, text) }
     }
 
     /// Writes the pack's record and moves the pack in. From then on it is found by its name, also after a crash.
@@ -364,6 +407,9 @@ mod tests {
     fn name_leads_out_of_no_folder() {
         for text in ["", ".", "..", ".staging", "a/b", "a\\b", "Über", "A", "c:", "-x", &"x".repeat(65)] {
             assert!(PackName::parse(text).is_err(), "{text:?}");
+        }
+        for text in [CHECKSUMS, CHECKSUMS_NEW] {
+            assert!(matches!(PackName::parse(text), Err(PacksError::ReservedName { .. })), "{text:?}");
         }
         assert_eq!(PackName::parse("buffalo_l.v2-0").expect("a name").as_str(), "buffalo_l.v2-0");
     }

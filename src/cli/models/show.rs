@@ -15,12 +15,14 @@ use crate::model::{Entry, Pack, PackError, PackName, PackSource, PacksError, Rec
 impl House<'_> {
     pub(super) fn info(&self, name: &PackName) -> anyhow::Result<Answer> {
         let entry = self.catalogue.find(name);
-        let record = match self.packs.record(name) {
-            Ok(record) => Some(record),
+        let installed = match self.packs.record(name) {
+            Ok(record) => Some(self.installed(name, &record)),
             Err(PacksError::NotInstalled { .. }) if entry.is_some() => None,
-            Err(error) => return Err(error.into()),
+            Err(error @ PacksError::NotInstalled { .. }) => return Err(error.into()),
+            Err(error) => {
+                Some(json!({ "folder": self.packs.path(name).to_string_lossy(), "damaged": error_text(error) }))
+            }
         };
-        let installed = record.as_ref().map(|record| self.installed(name, record));
         let value = json!({ "name": name.as_str(), "catalogue": entry.map(entry_json), "installed": installed });
         self.output.value(&value, || {
             let mut text = name.to_string();
@@ -38,7 +40,7 @@ impl House<'_> {
     pub(super) fn golden(&self, pack: &str) -> anyhow::Result<Answer> {
         // As the files have them: tuning must come to the same.
         let source = PackSource { tuning: Tuning::Off, ..self.config.source(pack)? };
-        let golden = Pack::load(&source)?.golden;
+        let golden = Pack::golden(&source)?;
         let value = json!({ "detector": golden.detector, "recognizer": golden.recognizer });
         self.output.value(&value, || golden.section())?;
         Ok(Answer::Yes)
@@ -76,26 +78,34 @@ impl House<'_> {
         };
         let mut all_whole = true;
         for name in &names {
-            let record = self.packs.record(name)?;
-            let folder = self.packs.path(name);
-            let mut faults: Vec<String> = match record.differences(&folder) {
-                Ok(differences) => differences.iter().map(ToString::to_string).collect(),
-                Err(error) => vec![error_text(error)],
+            let (files, faults) = match self.packs.record(name) {
+                Ok(record) => (record.files.len(), self.faults(name, &record)?),
+                Err(error @ PacksError::NotInstalled { .. }) => return Err(error.into()),
+                Err(error) => (0, vec![error_text(error)]),
             };
-            match Pack::load(&self.config.untuned_source(&folder)) {
-                Ok(_) => {}
-                // Nothing is known of the pack then.
-                Err(error @ PackError::Library(_)) => return Err(error.into()),
-                Err(error) => faults.push(error_text(error)),
-            }
             all_whole &= faults.is_empty();
-            let value = json!({ "name": name.as_str(), "files": record.files.len(), "faults": faults });
+            let value = json!({ "name": name.as_str(), "files": files, "faults": faults });
             self.output.value(&value, || match faults.as_slice() {
-                [] => format!("{name}: as it was installed, {}", count(record.files.len(), "file", "files")),
+                [] => format!("{name}: as it was installed, {}", count(files, "file", "files")),
                 faults => printable(&format!("{name}: {}", faults.join("; "))),
             })?;
         }
         Ok(Answer::yes_if(all_whole))
+    }
+
+    fn faults(&self, name: &PackName, record: &Record) -> anyhow::Result<Vec<String>> {
+        let folder = self.packs.path(name);
+        let mut faults: Vec<String> = match record.differences(&folder) {
+            Ok(differences) => differences.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![error_text(error)],
+        };
+        match Pack::load(&self.config.untuned_source(&folder)) {
+            Ok(_) => {}
+            // Nothing is known of the pack then.
+            Err(error @ PackError::Library(_)) => return Err(error.into()),
+            Err(error) => faults.push(error_text(error)),
+        }
+        Ok(faults)
     }
 }
 
@@ -127,6 +137,10 @@ fn entry_text(entry: &Entry) -> String {
 
 fn installed_text(installed: &Value) -> String {
     let field = |value: &Value, key: &str| value.get(key).map(shown).unwrap_or_default();
+    if installed.get("damaged").is_some() {
+        let (folder, damaged) = (field(installed, "folder"), field(installed, "damaged"));
+        return format!("\ninstalled in {folder}\ndamaged: {damaged}");
+    }
     let mut text = format!("\ninstalled in {}, from {}\n", field(installed, "folder"), field(installed, "from"));
     let _ = writeln!(text, "licence: {}", field(installed, "licence"));
     for file in installed.get("files").and_then(Value::as_array).into_iter().flatten() {

@@ -177,6 +177,13 @@ fn files_without_a_manifest_get_that_of_the_catalogue() {
     let refused = run(house.of_models(&["add", "--name", "fourth"]).arg(&folder), 2);
     assert!(refused.contains("does not compute what it did"), "{refused}");
     assert!(run(house.of_models(&["golden"]).arg(&folder), 0).starts_with("[golden]"));
+
+    // What a manifest of anybody states steers no terminal.
+    let stated = manifest.lines().find(|line| line.starts_with("licence")).expect("a licence");
+    let steering = manifest.replace(stated, "licence = \"mine\\u001B[2J\"");
+    std::fs::write(folder.join("pack.toml"), &steering).expect("write");
+    let added = run(house.of_models(&["add", "--name", "third"]).arg(&folder), 0);
+    assert!(added.contains("mine\\u{1b}[2J") && !added.contains('\u{1b}'), "{added}");
 }
 
 #[test]
@@ -203,6 +210,73 @@ fn damaged_record_is_a_fault_of_its_pack_alone() {
     }
     run(&mut house.of_models(&["remove", "three", "--yes"]), 0);
     assert!(run(&mut house.of_models(&["verify"]), 0).contains("two: as it was installed, 3 files"));
+}
+
+#[test]
+fn name_of_the_catalogue_is_for_its_files_alone() {
+    let house = House::new();
+    let sum = sha256(b"right");
+    house.write_catalogue(&format!(
+        "[[packs.files]]\nfile = \"a.onnx\"\naddresses = [\"http://127.0.0.1:9/a\"]\nbytes = 5\n\
+         sha256 = \"{sum}\"\nsha256_by = \"publisher\"\n"
+    ));
+    /// What is brought, and what is said of it.
+    type Case = (&'static [(&'static str, &'static [u8])], &'static str);
+    let cases: [Case; 4] = [
+        (&[("a.onnx", b"wrong")], "expected SHA-256"),
+        (&[("b.onnx", b"right")], "a.onnx is missing"),
+        (&[("a.onnx", b"right"), ("pack.toml", b"")], "pack.toml of its own"),
+        (&[("a.onnx", b"right"), ("b.onnx", b"wrong")], BELIEVED),
+    ];
+    for (number, (files, said)) in cases.into_iter().enumerate() {
+        let (folder, zip) = (house.path(&number.to_string()), house.path(&format!("{number}.zip")));
+        std::fs::create_dir(&folder).expect("a folder");
+        for (name, content) in files {
+            std::fs::write(folder.join(name), content).expect("write");
+        }
+        std::fs::write(&zip, stored(files)).expect("write");
+        for path in [folder, zip] {
+            let error = run(house.of_models(&["add", "--name", "one"]).arg(&path), 2);
+            assert!(error.contains(said), "{said:?} is not in {error}");
+            let is_refused = error.contains("this is not the one of the catalogue") && error.contains("--name");
+            assert_eq!(is_refused, said != BELIEVED, "{error}");
+            assert!(house.leftovers().is_empty());
+        }
+    }
+    let reserved = run(house.of_models(&["add", "--name", "checksums.toml"]).arg(house.path("0")), 2);
+    assert!(reserved.contains("checksums.toml is no name for a pack"), "{reserved}");
+}
+
+#[test]
+fn files_that_cannot_be_checked_are_told_and_bind_no_later_pull() {
+    let Some(shared) = common::shared("files_that_cannot_be_checked_are_told_and_bind_no_later_pull") else { return };
+    let house = House::with_models(&shared);
+    let zip = Arc::new(real_pack(&shared));
+    let served = Arc::clone(&zip);
+    let site = Site::start(move |_, request| site::file(request, &served, "\"a\""));
+    // Of the archive that was published nothing is known but its checksum.
+    house.catalogue(&format!("{}/one.zip", site.address), &zip, Some(&sha256(&zip)));
+    let folder = house.path("mine");
+    std::fs::create_dir(&folder).expect("a folder");
+    for (model, name) in [("insightface_det_500m.onnx", "d.onnx"), ("edgeface_xxs_512.onnx", "r.onnx")] {
+        std::fs::copy(shared.join("models").join(model), folder.join(name)).expect("copy");
+    }
+    let added = run(house.of_models(&["add", "--name", "one"]).arg(&folder), 0);
+    assert!(added.contains("not checked: from a folder"), "{added}");
+    let info = run(&mut house.of_models(&["info", "one"]), 0);
+    assert!(info.contains("mine, not checked: from a folder"), "{info}");
+    run(&mut house.of_models(&["remove", "one", "--yes"]), 0);
+
+    // Of the archive not even that is known: what somebody has is not what its publisher gives.
+    house.catalogue(&format!("{}/one.zip", site.address), &zip, None);
+    let other = house.path("other.zip");
+    let files = ["d.onnx", "r.onnx"].map(|name| (name, std::fs::read(folder.join(name)).expect("a model")));
+    std::fs::write(&other, stored(&files.each_ref().map(|(name, bytes)| (*name, bytes.as_slice())))).expect("write");
+    let added = run(house.of_models(&["add", "--name", "one"]).arg(&other), 0);
+    assert!(added.contains("not checked: no checksum of it is known"), "{added}");
+    assert!(!house.models().join("checksums.toml").exists());
+    run(&mut house.of_models(&["remove", "one", "--yes"]), 0);
+    run(&mut house.of_models(&["pull", "one"]), 0);
 }
 
 #[test]

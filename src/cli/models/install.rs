@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::json;
 
+use super::super::output::printable;
 use super::House;
 use super::pull::source_text;
 use crate::model::{self, Entry, LockedPacks, Pack, PackError, PackName, Published, Record, Staged};
@@ -17,6 +18,7 @@ pub(super) struct Installation<'a> {
     name: &'a PackName,
     staged: Staged,
     from: Vec<String>,
+    not_checked: Option<&'static str>,
     /// Checksums that are to be recorded once the pack has turned out to be one.
     first_used: Vec<(&'a Published, String)>,
 }
@@ -29,7 +31,7 @@ impl<'a> Installation<'a> {
         entry: Option<&'a Entry>,
     ) -> anyhow::Result<Self> {
         let staged = locked.stage(name).context("`facematch models remove` makes room for another")?;
-        Ok(Self { house, locked, entry, name, staged, from: Vec::new(), first_used: Vec::new() })
+        Ok(Self { house, locked, entry, name, staged, from: Vec::new(), not_checked: None, first_used: Vec::new() })
     }
 
     /// Returns the folder to put files into.
@@ -37,13 +39,29 @@ impl<'a> Installation<'a> {
         self.staged.folder()
     }
 
+    /// Returns what is put together.
+    pub(super) fn staged(&self) -> &Staged {
+        &self.staged
+    }
+
     /// Notes where files came from.
     pub(super) fn from(&mut self, from: &str) {
         self.from.push(from.to_owned());
     }
 
-    /// Checks a published file: against the catalogue's checksum, or else the one that it had before.
-    pub(super) fn check(&mut self, file: &'a Published, path: &Path) -> anyhow::Result<()> {
+    /// Notes why nothing tells that these are the files of the catalogue.
+    pub(super) fn not_checked(&mut self, why: &'static str) {
+        self.not_checked = Some(why);
+    }
+
+    /// Notes the checksum of a file that its publisher has just given: it must have it from now on.
+    pub(super) fn first_used(&mut self, file: &'a Published, found: String) {
+        self.first_used.push((file, found));
+    }
+
+    /// Checks a published file: against the catalogue's checksum, or else the one that it had before. Where there is neither,
+    /// returns the one it has.
+    pub(super) fn check(&self, file: &Published, path: &Path) -> anyhow::Result<Option<String>> {
         let found = model::sha256_of(path).with_context(|| format!("cannot read {}", path.display()))?;
         match &file.sha256 {
             Some(expected) => {
@@ -53,11 +71,11 @@ impl<'a> Installation<'a> {
                     "{}: expected SHA-256 {expected} ({by}), found {found}",
                     file.file
                 );
+                Ok(None)
             }
-            None if self.locked.check_recorded(self.name, file, &found)? => {}
-            None => self.first_used.push((file, found)),
+            None if self.locked.check_recorded(self.name, file, &found)? => Ok(None),
+            None => Ok(Some(found)),
         }
-        Ok(())
     }
 
     /// Tries the pack and moves it in.
@@ -82,7 +100,10 @@ impl<'a> Installation<'a> {
             (None, None) => "not stated".to_owned(),
         };
         let files = model::checksums(self.staged.folder())?;
-        let record = Record { format: 1, from: self.from.join(" "), licence, licence_accepted, files };
+        let not_checked = self.not_checked.map(|why| format!("not checked: {why}"));
+        let mut from = self.from.join(" ");
+        not_checked.iter().for_each(|not_checked| from.push_str(&format!(", {not_checked}")));
+        let record = Record { format: 1, from, licence, licence_accepted, files };
         for (file, found) in &self.first_used {
             self.locked.record_checksum(self.name, file, found)?;
             eprintln!(
@@ -93,7 +114,7 @@ impl<'a> Installation<'a> {
         let folder = self.staged.install(&record)?;
         let value = json!({
             "name": self.name.as_str(), "folder": folder.to_string_lossy(), "installed": true,
-            "licence": record.licence, "files": record.files,
+            "licence": record.licence, "files": record.files, "not_checked": self.not_checked,
             "pack_id": tried.as_ref().map(|pack| pack.id.as_str()),
             "dimension": tried.as_ref().map(|pack| pack.recognizer.dimension),
         });
@@ -102,7 +123,12 @@ impl<'a> Installation<'a> {
             let facts = tried.as_ref().map_or_else(String::new, |pack| {
                 format!("\npack {}, {} numbers a template", pack.id.as_str(), pack.recognizer.dimension)
             });
-            format!("{name} is installed in {}{facts}\n{}\nuse it with --pack {name}", folder.display(), record.licence)
+            let warning = not_checked.as_ref().map_or_else(String::new, |not_checked| {
+                format!("\n{not_checked}. Nothing tells that these are the files of the catalogue's {name}")
+            });
+            // A manifest of anybody may state it.
+            let licence = printable(&record.licence);
+            format!("{name} is installed in {}{facts}{warning}\n{licence}\nuse it with --pack {name}", folder.display())
         })
     }
 }

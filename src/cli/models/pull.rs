@@ -62,10 +62,13 @@ impl House<'_> {
         for file in &entry.files {
             let path = downloads.join(&file.file);
             let from = self.download(&downloader, file, &path)?;
-            if let Err(error) = installation.check(file, &path) {
-                // What is wrong as a whole is not gone on with.
-                locked.remove_downloads(name)?;
-                return Err(error.context(format!("{from}: what was fetched is not used")));
+            match installation.check(file, &path) {
+                Ok(unknown) => unknown.into_iter().for_each(|found| installation.first_used(file, found)),
+                Err(error) => {
+                    // What is wrong as a whole is not gone on with.
+                    locked.remove_downloads(name)?;
+                    return Err(error.context(format!("{from}: what was fetched is not used")));
+                }
             }
             let taken = match file.is_archive() {
                 true => model::unpack(&path, installation.folder()),

@@ -25,11 +25,17 @@ HALVED_VALUES_MIN = 1024
 COSINE_MIN = 0.9999
 
 
+@torch.no_grad()
 def folded(network: Recognizer) -> Recognizer:
-    """Folds each batch normalisation into the convolution before it."""
+    """Folds each batch normalisation into the weights before it, the last one's offset into those behind."""
     for module in list(network.modules()):
         if isinstance(module, torch.nn.Sequential) and len(module) == 2 and isinstance(module[1], torch.nn.BatchNorm2d):
             module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), torch.nn.Identity()
+    pool, scale = network.pool, network.pool.scale
+    gain = scale.weight / (scale.running_var + scale.eps).sqrt()
+    network.embed.bias.data += network.embed.weight @ (scale.bias - scale.running_mean * gain)
+    pool.weight.data *= gain[:, None, None]
+    pool.scale = torch.nn.Identity()
     return network
 
 

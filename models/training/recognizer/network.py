@@ -12,9 +12,9 @@ EMBEDDING_LENGTH = 512
 CHIP_SIDE_PX = 112
 
 
-def convolution(inputs: int, outputs: int, side: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Makes a convolution whose scale and offset are learnt by batch normalisation, folded away at export."""
-    layer = nn.Conv2d(inputs, outputs, side, stride, side // 2, groups=groups, bias=False)
+def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Makes a 3x3 convolution whose scale and offset are learnt by batch normalisation, folded away at export."""
+    layer = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
@@ -32,6 +32,21 @@ class Block(nn.Module):
         return torch.relu(features + self.widen(torch.relu(self.narrow(features))))
 
 
+class Pool(nn.Module):
+    """One weight a place and channel, as in MobileFaceNet: where in the face a feature lies matters.
+
+    What a depthwise 7x7 convolution computes, as a sum, which takes a quarter of its time to train.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(width, 7, 7) / 7)
+        self.scale = nn.BatchNorm1d(width)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.scale((features * self.weight.to(features.dtype)).sum((2, 3)))
+
+
 class Recognizer(nn.Module):
     """Chips `[n, 3, 112, 112]`, RGB, `(pixel - 127.5) / 127.5`, to embeddings `[n, 512]` of any length."""
 
@@ -44,10 +59,8 @@ class Recognizer(nn.Module):
             layers += [Block(width, inner) for _ in range(depth)]
             before = width
         self.features = nn.Sequential(*layers)
-        # One weight a place and channel, as in MobileFaceNet: where in the face a feature lies matters.
-        self.pool = convolution(before, before, 7, groups=before)
-        self.pool[0].padding = (0, 0)
+        self.pool = Pool(before)
         self.embed = nn.Linear(before, EMBEDDING_LENGTH)
 
     def forward(self, chips: torch.Tensor) -> torch.Tensor:
-        return self.embed(self.pool(self.features(chips)).flatten(1))
+        return self.embed(self.pool(self.features(chips)))

@@ -1,10 +1,10 @@
 """Trains the recogniser: the student learns to see faces as the teacher does, and to tell the training people apart.
 
-    torchrun --nproc-per-node 2 train.py STATE --name first --steps 12000
+    torchrun --nproc-per-node 2 train.py STATE --steps 10000
 
 Goes on from its last checkpoint, STATE/NAME.pt, when run again. One process a core, each with one thread: they meet
 once a step, so a busy machine slows them down and does not stall them. The smoothed weights in the checkpoint are
-usable at any time; the last third of the steps, in which the learning rate falls, makes them much better.
+usable at any time; the last third of the steps, in which the learning rate falls, makes them better still.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader
 RELATIONS_WEIGHT = 20.0
 ARCFACE_WEIGHT = 0.05
 WARM_STEPS = 300
+# Of the steps: how many of the last see a falling rate.
 FALL_SHARE = 0.3
 SMOOTHING = 0.999
 CHECKPOINT_EVERY_S = 180

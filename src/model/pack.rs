@@ -229,7 +229,7 @@ impl Pack {
         let id = pack_id(&parts.recognizer_file.sha256, &parts.recognizer);
         if let Some(of) = parts.curve_pack.filter(|of| of != id.as_str()) {
             let fault = format!("curve.pack is {of}; this pack is {id}: calibrate it anew");
-            return Err(PackError::BadManifest { path: manifest_path, fault });
+            return Err(PackError::BadManifest { path: source.folder.join(manifest::FILE_NAME), fault });
         }
         let known = |(curve, source)| KnownCurve::new(id.clone(), &curve, CurveOf::Pack, source, None);
         Ok(Self {

@@ -3,6 +3,7 @@
 
 pub mod packs;
 pub mod program;
+pub mod samples;
 pub mod site;
 
 use std::collections::BTreeMap;

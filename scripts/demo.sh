@@ -59,8 +59,8 @@ expect() {
 }
 
 say "The same person? (The first time, the networks are made faster for this machine: some seconds.)"
-expect "MATCH" verify "$first" "probes/$known.jpg"
-expect "NO MATCH" verify "$first" "probes/$other.jpg"
+expect "MATCH" verify --threshold 0.48 "$first" "probes/$known.jpg"
+expect "NO MATCH" verify --threshold 0.48 "$first" "probes/$other.jpg"
 
 say "A server, on a store of its own, and ${#everybody[@]} people enrolled."
 echo "\$ facematch serve --listen 127.0.0.1:0 --data store &"
@@ -73,7 +73,7 @@ done
 cat served.txt
 FACEMATCH_ENDPOINT=$(grep -o 'http://.*' served.txt)
 export FACEMATCH_ENDPOINT
-expect "demo" gallery create demo
+expect "demo" gallery create demo --threshold 0.48 --margin 0
 photos=(people/*/*.jpg)
 expect "${#photos[@]} photos of ${#everybody[@]} people: ${#photos[@]} enrolled" enroll --gallery demo people
 

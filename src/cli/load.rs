@@ -78,8 +78,8 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         "--rate must be from 0.01 to 1000000"
     );
     anyhow::ensure!(
-        arguments.find_knee.is_none_or(|p99_ms| (0.01..=1e6).contains(&p99_ms)),
-        "--find-knee must be from 0.01 to 1000000 ms"
+        arguments.find_knee.is_none_or(|p99_ms| (0.001..=1e6).contains(&p99_ms)),
+        "--find-knee must be from 0.001 to 1000000 ms"
     );
     let mut channels = Vec::new();
     for _ in 0..arguments.connections {

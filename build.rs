@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let services = ["face", "gallery", "enrollment", "match", "calibration"]
+    let services = ["face", "gallery", "enrollment", "match", "calibration", "key"]
         .map(|name| format!("facematch/v1/{name}_service.proto"));
     let descriptors = protox::compile(&services, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

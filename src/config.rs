@@ -1,5 +1,7 @@
 //! Settings: defaults < file < environment < flags → one checked [`Config`]. Nothing else reads the environment.
 
+mod security;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,8 @@ use std::time::Duration;
 use crate::decode::PhotoLimits;
 use crate::model::{PackSource, Proxy, Tuning, shown_address};
 use crate::runtime::machine;
+
+pub use security::{ClientCertificates, Security, TlsFiles};
 
 /// Who uses a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +57,7 @@ const fn setting(
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 30] = [
+pub const SETTINGS: [Setting; 43] = [
     setting(
         "pack",
         "FACEMATCH_PACK",
@@ -206,6 +210,91 @@ pub const SETTINGS: [Setting; 30] = [
         "Packs that serve galleries of theirs beside the pack of new ones, with commas between: see `gallery migrate`",
     ),
     setting(
+        "tls_certificate",
+        "FACEMATCH_TLS_CERTIFICATE",
+        "",
+        Scope::Server,
+        "File of the server's TLS certificate, PEM, with those up to its authority; read again when it changes [default: no TLS]",
+    ),
+    setting("tls_key", "FACEMATCH_TLS_KEY", "", Scope::Server, "File of its private key, PEM"),
+    setting(
+        "tls_client_ca",
+        "FACEMATCH_TLS_CLIENT_CA",
+        "",
+        Scope::Server,
+        "File of the authorities whose client certificates are taken, PEM [default: none is asked for]",
+    ),
+    setting(
+        "tls_clients",
+        "FACEMATCH_TLS_CLIENTS",
+        "required",
+        Scope::Server,
+        "required or optional: whether each client must show a certificate, where tls_client_ca is stated",
+    ),
+    setting(
+        "keys",
+        "FACEMATCH_KEYS",
+        "off",
+        Scope::Server,
+        "off or required: whether each call needs an access key, or a client certificate that stands for one",
+    ),
+    setting(
+        "admin_key_file",
+        "FACEMATCH_ADMIN_KEY_FILE",
+        "",
+        Scope::Server,
+        "File with a key that may do everything, to make the first keys with: see `facematch key generate`",
+    ),
+    setting(
+        "insecure_listen",
+        "FACEMATCH_INSECURE_LISTEN",
+        "no",
+        Scope::Server,
+        "yes or no: whether to listen beyond this machine without TLS or keys",
+    ),
+    setting(
+        "connections_max",
+        "FACEMATCH_CONNECTIONS_MAX",
+        "0",
+        Scope::Server,
+        "Connections at a time; when there are more, an idle one is closed; 0 is 1024, or half of the files that the process may open",
+    ),
+    setting(
+        "connection_idle_max_ms",
+        "FACEMATCH_CONNECTION_IDLE_MAX_MS",
+        "300000",
+        Scope::Server,
+        "How long a connection may be without a call, in milliseconds",
+    ),
+    setting(
+        "message_time_max_ms",
+        "FACEMATCH_MESSAGE_TIME_MAX_MS",
+        "20000",
+        Scope::Server,
+        "Longest time for the message of a call that is no stream to arrive, in milliseconds",
+    ),
+    setting(
+        "audit_log",
+        "FACEMATCH_AUDIT_LOG",
+        "",
+        Scope::Server,
+        "File to note in who did what to which gallery when: see `facematch audit verify` [default: none]",
+    ),
+    setting(
+        "audit_calls",
+        "FACEMATCH_AUDIT_CALLS",
+        "changes",
+        Scope::Server,
+        "changes or all: whether calls that only ask are noted too; refusals are, in any case",
+    ),
+    setting(
+        "grpc_web_origins",
+        "FACEMATCH_GRPC_WEB_ORIGINS",
+        "",
+        Scope::Server,
+        "Origins of web pages that may call by gRPC-Web, such as https://app.corp, with commas between; * is any [default: no gRPC-Web]",
+    ),
+    setting(
         "metrics_listen",
         "FACEMATCH_METRICS_LISTEN",
         "",
@@ -300,6 +389,8 @@ pub struct Config {
     pub call_time_max: Duration,
     /// Longest wait for calls that are in when stopping.
     pub drain_time_max: Duration,
+    /// Who may connect and call.
+    pub security: Security,
     /// Address to serve Prometheus on.
     pub metrics_listen: Option<SocketAddr>,
     /// Where to send traces.
@@ -475,6 +566,7 @@ impl Values {
             message_bytes_max,
             call_time_max: Duration::from_millis(self.number("call_time_max_ms", 1, TIME_LIMIT_MS)),
             drain_time_max: Duration::from_millis(self.number("drain_time_max_ms", 0, TIME_LIMIT_MS)),
+            security: self.security(),
             metrics_listen: self.metrics_listen(),
             otlp_endpoint: self.otlp_endpoint(),
             log: self.stated("log"),
@@ -491,6 +583,7 @@ impl Values {
             self.faults
                 .push("in_flight_bytes_max must be at least message_bytes_max, or no large message gets in".into());
         }
+        self.check_security(config);
         if let Some(filter) = &config.log
             && tracing_subscriber::EnvFilter::try_new(filter).is_err()
         {
@@ -667,7 +760,11 @@ fn read_file(
 mod tests {
     use super::*;
 
-    fn load(flags: &[(&str, &str)], environment: &[(&str, &str)], file: &str) -> Result<Config, ConfigError> {
+    pub(super) fn load(
+        flags: &[(&str, &str)],
+        environment: &[(&str, &str)],
+        file: &str,
+    ) -> Result<Config, ConfigError> {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("facematch.toml");
         std::fs::write(&path, file).expect("a file");

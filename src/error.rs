@@ -134,6 +134,25 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The caller shows no key or certificate that is in force.
+    #[error(
+        "a key that is in force is needed, as `authorization: Bearer KEY`, or a client certificate that stands for one"
+    )]
+    Unauthenticated,
+    /// The caller may not do this; whether what it names exists is not told.
+    #[error("not allowed: it takes the scope {scope} on {on}")]
+    PermissionDenied {
+        /// Which scope.
+        scope: &'static str,
+        /// On what, in words; names no gallery.
+        on: &'static str,
+    },
+    /// The gallery holds as many identities as the caller's key may fill it with.
+    #[error("this key enrols new identities only while the gallery holds fewer than {limit}")]
+    IdentitiesMax {
+        /// The key's limit.
+        limit: u64,
+    },
     /// The caller's time is up.
     #[error("the deadline passed; a write that was under way may still take effect")]
     DeadlineExceeded,
@@ -161,6 +180,8 @@ pub enum Entity {
     Import,
     /// A calibration curve.
     Curve,
+    /// A key.
+    Key,
 }
 
 impl std::fmt::Display for Entity {
@@ -171,6 +192,7 @@ impl std::fmt::Display for Entity {
             Entity::Template => "template",
             Entity::Import => "import",
             Entity::Curve => "calibration curve",
+            Entity::Key => "key",
         })
     }
 }
@@ -241,11 +263,13 @@ impl Error {
             Error::NotFound(Entity::Template) => "TEMPLATE_NOT_FOUND",
             Error::NotFound(Entity::Import) => "IMPORT_NOT_FOUND",
             Error::NotFound(Entity::Curve) => "CURVE_NOT_FOUND",
+            Error::NotFound(Entity::Key) => "KEY_NOT_FOUND",
             Error::AlreadyExists(Entity::Gallery) => "GALLERY_EXISTS",
             Error::AlreadyExists(Entity::Identity) => "IDENTITY_EXISTS",
             Error::AlreadyExists(Entity::Template) => "TEMPLATE_EXISTS",
             Error::AlreadyExists(Entity::Import) => "IMPORT_EXISTS",
             Error::AlreadyExists(Entity::Curve) => "CURVE_EXISTS",
+            Error::AlreadyExists(Entity::Key) => "KEY_EXISTS",
             Error::PackMismatch { .. } => "PACK_MISMATCH",
             Error::NoCalibrationCurve { .. } => "NO_CALIBRATION_CURVE",
             Error::RateOutOfReach { .. } => "RATE_OUT_OF_REACH",
@@ -258,6 +282,9 @@ impl Error {
             Error::LastTemplate => "LAST_TEMPLATE",
             Error::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",
             Error::Overloaded { .. } => "OVERLOADED",
+            Error::Unauthenticated => "UNAUTHENTICATED",
+            Error::PermissionDenied { .. } => "PERMISSION_DENIED",
+            Error::IdentitiesMax { .. } => "IDENTITIES_MAX",
             Error::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Error::Unavailable(_) => "UNAVAILABLE",
             Error::DataLoss(_) => "RECORD_DAMAGED",

@@ -12,6 +12,8 @@
 //! | [`error`] | the engine's errors by class: the caller's fault, not now, ours |
 //! | [`telemetry`] | what is told of the work: log, metrics, traces, times of stages |
 //! | [`biometrics`] | pure types and maths: ids, faces, templates, scores, thresholds, decisions, calibration |
+//! | [`access`] | who may do what, and how much of it: scopes, grants, keys, limits |
+//! | [`audit`] | who did what to which gallery when, hash-chained |
 //! | [`decode`] | bytes → upright RGB photo within limits: where photo bytes enter |
 //! | [`tensor`] | plain tensors and how pixels become them |
 //! | [`detect`] | photo → faces |
@@ -44,6 +46,8 @@ pub mod config;
 pub mod error;
 pub mod telemetry;
 
+pub mod access;
+pub mod audit;
 pub mod biometrics;
 pub mod decode;
 pub mod tensor;

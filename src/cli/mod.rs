@@ -2,6 +2,7 @@
 //! are clients of the contract.
 
 mod arguments;
+mod audit;
 mod calibrate;
 mod curve;
 mod detect;
@@ -12,6 +13,7 @@ mod gallery;
 mod gallery_file;
 mod identify;
 mod identity;
+mod key;
 mod load;
 mod local;
 mod models;
@@ -93,12 +95,14 @@ enum Command {
     Gallery(gallery::Arguments),
     Identity(identity::Arguments),
     Curve(curve::Arguments),
+    Key(key::Arguments),
+    Audit(audit::Arguments),
     Load(load::Arguments),
     Models(models::Arguments),
 }
 
 /// Which settings each command uses, besides those of all.
-const SCOPES: [(&str, &[Scope]); 13] = [
+const SCOPES: [(&str, &[Scope]); 15] = [
     ("serve", &[Scope::Packs, Scope::Model, Scope::Server]),
     ("detect", &[Scope::Packs, Scope::Model]),
     ("verify", &[Scope::Packs, Scope::Model]),
@@ -110,6 +114,8 @@ const SCOPES: [(&str, &[Scope]); 13] = [
     ("gallery", &[Scope::Client]),
     ("identity", &[Scope::Client]),
     ("curve", &[Scope::Client]),
+    ("key", &[Scope::Client]),
+    ("audit", &[]),
     ("load", &[Scope::Client]),
     ("models", &[Scope::Packs, Scope::Catalogue]),
 ];
@@ -143,6 +149,8 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Gallery(arguments) => block_on(gallery::run(&config, &output, arguments)),
         Command::Identity(arguments) => block_on(identity::run(&config, &output, arguments)),
         Command::Curve(arguments) => block_on(curve::run(&config, &output, arguments)),
+        Command::Key(arguments) => block_on(key::run(&config, &output, arguments)),
+        Command::Audit(arguments) => audit::run(&output, &arguments),
         Command::Load(arguments) => block_on(load::run(&config, &output, arguments)),
         Command::Models(arguments) => models::run(&config, &output, arguments),
     }

@@ -160,9 +160,14 @@ impl Galleries {
         self.indexes.gallery(id).ok_or(Error::NotFound(Entity::Gallery))
     }
 
-    /// Returns up to `count` galleries after an id.
-    pub fn list_galleries(&self, after: Option<&GalleryId>, count: usize) -> Page<(Gallery, GalleryStatus)> {
-        let (items, more) = self.indexes.galleries_after(after, count);
+    /// Returns up to `count` of some galleries after an id.
+    pub fn list_galleries(
+        &self,
+        after: Option<&GalleryId>,
+        count: usize,
+        is_listed: impl Fn(&GalleryId) -> bool,
+    ) -> Page<(Gallery, GalleryStatus)> {
+        let (items, more) = self.indexes.galleries_after(after, count, is_listed);
         Page { items, more }
     }
 

@@ -428,10 +428,12 @@ impl Indexes {
         &self,
         after: Option<&GalleryId>,
         count: usize,
+        is_listed: impl Fn(&GalleryId) -> bool,
     ) -> (Vec<(Gallery, GalleryStatus)>, bool) {
         use std::ops::Bound::{Excluded, Unbounded};
         let galleries = read(&self.galleries);
-        let mut following = galleries.range((after.map_or(Unbounded, Excluded), Unbounded));
+        let following = galleries.range((after.map_or(Unbounded, Excluded), Unbounded));
+        let mut following = following.filter(|(id, _)| is_listed(id));
         let page = following.by_ref().take(count).map(|(_, shared)| {
             let index = read(&shared.index);
             (index.gallery.clone(), index.status())

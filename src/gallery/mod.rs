@@ -24,6 +24,7 @@ mod graph;
 mod import;
 mod index;
 mod keeper;
+mod keys;
 mod marker;
 mod memory;
 mod metadata;

@@ -279,7 +279,7 @@ impl Trial {
     }
 
     fn check(&self, context: &str) {
-        let listed = self.galleries().list_galleries(None, 100).items;
+        let listed = self.galleries().list_galleries(None, 100, |_| true).items;
         let listed: Vec<String> = listed.iter().map(|(gallery, _)| gallery.id.as_str().to_owned()).collect();
         assert_eq!(listed, self.model.keys().map(|id| (*id).to_owned()).collect::<Vec<_>>(), "{context}");
         for (id, people) in &self.model {

@@ -11,6 +11,7 @@
 //! | `s/` gallery id | staged record: how far the import of this gallery has come |
 //! | `v/` gallery number | nothing: a migration writes identities of this number, which is no gallery's yet |
 //! | `k/g/` gallery id, `k/p/` pack id | calibration curve |
+//! | `a/` key id | key record: an access key, without its secret |
 //! | `i/` gallery number (8 bytes), identity id | identity record: one an identity, its templates within |
 //! | `d/` gallery number | nothing: the identities of this deleted gallery are still to be removed |
 //! | `t/` gallery number | changes of this gallery are logged; those up to this sequence are dropped from the log |
@@ -31,10 +32,12 @@ use sled::{Batch, Db};
 
 use super::crash::step;
 use super::curves::{CurveOwner, CurveRecord};
+use super::keys::KeyRecord;
 use super::marker::{self, Marker};
 use super::memory;
 use super::record::{self, GalleryRecord, StagedRecord};
 use super::types::{Gallery, Identity, StoreError};
+use crate::access::KeyId;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId};
 use crate::error::Error;
 
@@ -48,6 +51,7 @@ const MIGRATIONS: &[u8] = b"v/";
 const CURVES: &[u8] = b"k/";
 const GALLERY_CURVES: &[u8] = b"k/g/";
 const PACK_CURVES: &[u8] = b"k/p/";
+const KEYS: &[u8] = b"a/";
 const IDENTITIES: &[u8] = b"i/";
 const DELETED: &[u8] = b"d/";
 const LOGGED: &[u8] = b"t/";
@@ -173,6 +177,16 @@ impl Write {
 
     pub(super) fn remove_curve(&mut self, owner: &CurveOwner) {
         self.remove(curve_key(owner));
+    }
+
+    pub(super) fn set_key(&mut self, id: &KeyId, record: &KeyRecord) {
+        let key = access_key(id);
+        let record = record::seal(&key, record);
+        self.insert(key, record);
+    }
+
+    pub(super) fn remove_key(&mut self, id: &KeyId) {
+        self.remove(access_key(id));
     }
 
     fn insert(&mut self, key: Vec<u8>, value: Vec<u8>) {
@@ -391,6 +405,21 @@ impl Store {
 
     pub(super) fn has_curve(&self, owner: &CurveOwner) -> Result<bool, Error> {
         self.db().contains_key(curve_key(owner)).map_err(failure)
+    }
+
+    /// Reads all access keys: the id, and the record or what is wrong with it.
+    pub(super) fn keys(&self) -> Result<Vec<(KeyId, Result<KeyRecord, Error>)>, Error> {
+        let keys = self.db().scan_prefix(KEYS).map(|entry| {
+            let (key, bytes) = entry.map_err(failure)?;
+            let id = key.strip_prefix(KEYS).and_then(|id| KeyId::parse(std::str::from_utf8(id).ok()?).ok());
+            let id = id.ok_or(Error::DataLoss("an access key's id is none"))?;
+            Ok((id, record::unseal(&key, &bytes)))
+        });
+        keys.collect()
+    }
+
+    pub(super) fn has_key(&self, id: &KeyId) -> Result<bool, Error> {
+        self.db().contains_key(access_key(id)).map_err(failure)
     }
 
     /// Looks on while keys under a prefix change.
@@ -751,6 +780,10 @@ fn curve_key(owner: &CurveOwner) -> Vec<u8> {
         CurveOwner::Gallery(id) => [GALLERY_CURVES, id.as_str().as_bytes()].concat(),
         CurveOwner::Pack(id) => [PACK_CURVES, id.as_str().as_bytes()].concat(),
     }
+}
+
+fn access_key(id: &KeyId) -> Vec<u8> {
+    [KEYS, id.as_str().as_bytes()].concat()
 }
 
 fn curve_owner(key: &[u8]) -> Option<CurveOwner> {

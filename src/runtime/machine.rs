@@ -19,6 +19,13 @@ pub fn memory_bytes() -> Option<u64> {
     limits.chain(installed).min()
 }
 
+/// Returns how many files, connections among them, the process may have open. `None` where nothing tells.
+pub fn open_files_max() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
 /// The files that may state a limit for the groups of a `/proc/self/cgroup`, those of parents too.
 fn limit_files(groups: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();

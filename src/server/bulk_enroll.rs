@@ -192,11 +192,17 @@ async fn enroll(
     item: Checked,
 ) -> Result<Result<BulkEnrollResult, NoTemplate>, Error> {
     let Checked { identity, template_id, change, source } = item;
-    let (target, _) = engine.galleries.gallery(&options.gallery)?;
+    let (target, standing) = engine.galleries.gallery(&options.gallery)?;
     match look_up(engine, &options.gallery, &identity, &template_id).await? {
         Known::Template => return Ok(Ok(already_enrolled())),
         Known::Identity if options.if_exists == IfExists::Refuse => return Ok(Err(identity_exists(None))),
-        Known::Identity | Known::Nothing => {}
+        Known::Identity => {}
+        Known::Nothing => {
+            match call::with_principal(|principal| principal.check_identities(standing.counts.identities)) {
+                Err(error @ Error::IdentitiesMax { .. }) => return Ok(Err(NoTemplate { error, choice: None })),
+                checked => checked?,
+            }
+        }
     }
     let check_defaults = check_defaults(engine, &target)?;
     let (settings, selection) = (options.settings.clone(), options.selection);

@@ -3,6 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::access::Access;
+use super::codec::Named;
+use crate::access::Principal;
+use crate::error::Error;
 use crate::runtime::{CallPermit, Caller, HeldPart};
 use crate::telemetry::{Stage, StageTimes};
 
@@ -14,12 +18,17 @@ tokio::task_local! {
 pub(super) struct Call {
     permit: Mutex<CallPermit>,
     pub caller: Caller,
+    access: Access,
     times: Mutex<StageTimes>,
 }
 
 impl Call {
-    pub(super) fn new(permit: CallPermit, caller: Caller) -> Arc<Self> {
-        Arc::new(Self { permit: Mutex::new(permit), caller, times: Mutex::default() })
+    pub(super) fn new(permit: CallPermit, caller: Caller, access: Access) -> Arc<Self> {
+        Arc::new(Self { permit: Mutex::new(permit), caller, access, times: Mutex::default() })
+    }
+
+    pub(super) fn principal(&self) -> &Principal {
+        &self.access.principal
     }
 
     pub(super) fn permit(&self) -> MutexGuard<'_, CallPermit> {
@@ -38,6 +47,21 @@ impl Call {
 /// Returns the call that this is part of. Work that cannot be stopped when its caller goes keeps it, and so its place.
 pub(super) fn current() -> Option<Arc<Call>> {
     CALL.try_with(Arc::clone).ok()
+}
+
+/// Checks that the caller may ask for what a message of the call that this is part of names.
+///
+/// *Errors*: those of [`Access::check`].
+pub(super) fn check_access(named: Named) -> Result<(), Error> {
+    let checked = CALL.try_with(|call| call.access.check(named));
+    checked.unwrap_or_else(|_| Err(Error::internal("a request was read outside of a call")))
+}
+
+/// Returns the call's principal, as far as it is asked about rights to what is not named in a message.
+///
+/// *Errors*: [`Error::Internal`] outside of a call.
+pub(super) fn with_principal<T>(ask: impl FnOnce(&Principal) -> Result<T, Error>) -> Result<T, Error> {
+    CALL.try_with(|call| ask(call.principal())).unwrap_or_else(|_| Err(Error::internal("work of no call")))
 }
 
 /// Returns who makes the call that this is part of.

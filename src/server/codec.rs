@@ -1,8 +1,10 @@
-//! Bytes → request. What a request would cost in memory is bounded before it is decoded.
+//! Bytes → request. What a request would cost in memory is bounded before it is decoded, and whether its caller may ask for
+//! what it names is checked: no handler sees a request that was not.
 //!
 //! An empty part of a repeated field is two bytes on the wire and a hundred in memory: without this, a message within the
 //! limit on bytes could take fifty times as many.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
@@ -14,6 +16,7 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstCodec, ProstEncoder};
 
+use super::call;
 use super::status::status;
 use crate::contract::DESCRIPTORS;
 use crate::error::Error;
@@ -65,7 +68,8 @@ impl<U: Message + Name + Default> Decoder for CheckedDecoder<U> {
         if U::NAME.ends_with("Request")
             && let Some(descriptor) = descriptors().get_message_by_name(&U::full_name())
         {
-            check(buffer.chunk(), &descriptor).map_err(status)?;
+            let named = check(buffer.chunk(), &descriptor).map_err(status)?;
+            call::check_access(named).map_err(status)?;
         }
         U::decode(buffer).map(Some).map_err(|_| status(MALFORMED))
     }
@@ -80,13 +84,42 @@ pub(super) fn descriptors() -> &'static DescriptorPool {
     POOL.get_or_init(|| DescriptorPool::decode(DESCRIPTORS).unwrap_or_default())
 }
 
-/// Checks what a message would cost.
+/// What a request names that its caller needs rights for. Read off the bytes: where a field is there twice, of which a decoder
+/// takes the last, rights for both are needed.
+#[derive(Default)]
+pub(super) struct Named {
+    pub galleries: BTreeSet<String>,
+    /// A pack, whose curve is that of all galleries without one of their own.
+    pub all_galleries: bool,
+    /// Stored templates are to be in the reply.
+    pub templates: bool,
+}
+
+impl Named {
+    fn note(&mut self, field: &FieldDescriptor, part: &[u8], number: u64) -> Result<(), Malformed> {
+        match (field.name(), field.kind()) {
+            ("gallery_id", Kind::String) => {
+                let id = std::str::from_utf8(part).map_err(|_| Malformed)?;
+                // An empty one is absent.
+                if !id.is_empty() && !self.galleries.contains(id) {
+                    self.galleries.insert(id.to_owned());
+                }
+            }
+            ("pack_id", _) if field.parent_message().name() == "CurveOwner" => self.all_galleries = true,
+            ("include_embeddings", _) => self.templates |= number != 0,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Checks what a message would cost, and returns what it names.
 ///
 /// *Errors*: [`Error::BadMessage`]. *Cost*: a step for each part, none for the bytes of a photo.
-fn check(bytes: &[u8], descriptor: &MessageDescriptor) -> Result<(), Error> {
-    let mut left = OVERHEAD_BYTES_MAX;
-    match walk(bytes, descriptor, &mut left, 0) {
-        Ok(true) => Ok(()),
+fn check(bytes: &[u8], descriptor: &MessageDescriptor) -> Result<Named, Error> {
+    let (mut left, mut named) = (OVERHEAD_BYTES_MAX, Named::default());
+    match walk(bytes, descriptor, &mut left, &mut named, 0) {
+        Ok(true) => Ok(named),
         Ok(false) => Err(TOO_MANY_PARTS),
         Err(Malformed) => Err(MALFORMED),
     }
@@ -96,31 +129,38 @@ fn check(bytes: &[u8], descriptor: &MessageDescriptor) -> Result<(), Error> {
 struct Malformed;
 
 /// Takes the cost of each part from what is left; `false` where that is not enough.
-fn walk(mut bytes: &[u8], message: &MessageDescriptor, left: &mut usize, depth: usize) -> Result<bool, Malformed> {
+fn walk(
+    mut bytes: &[u8],
+    message: &MessageDescriptor,
+    left: &mut usize,
+    named: &mut Named,
+    depth: usize,
+) -> Result<bool, Malformed> {
     if depth > DEPTH_MAX {
         return Ok(false);
     }
     while bytes.has_remaining() {
         let (number, wire) = decode_key(&mut bytes).map_err(|_| Malformed)?;
         let field = message.get_field(number);
-        let part = match wire {
-            WireType::Varint => {
-                decode_varint(&mut bytes).map_err(|_| Malformed)?;
-                &[]
-            }
-            WireType::ThirtyTwoBit => take(&mut bytes, 4)?,
-            WireType::SixtyFourBit => take(&mut bytes, 8)?,
+        let (mut value, mut part) = (0, &[][..]);
+        match wire {
+            WireType::Varint => value = decode_varint(&mut bytes).map_err(|_| Malformed)?,
+            WireType::ThirtyTwoBit => part = take(&mut bytes, 4)?,
+            WireType::SixtyFourBit => part = take(&mut bytes, 8)?,
             WireType::LengthDelimited => {
                 let length = decode_varint(&mut bytes).map_err(|_| Malformed)?;
-                take(&mut bytes, usize::try_from(length).unwrap_or(usize::MAX))?
+                part = take(&mut bytes, usize::try_from(length).unwrap_or(usize::MAX))?;
             }
             WireType::StartGroup | WireType::EndGroup => return Err(Malformed),
-        };
+        }
         let cost = cost(field.as_ref(), wire, part.len());
         let Some(rest) = left.checked_sub(cost) else { return Ok(false) };
         *left = rest;
+        if let Some(field) = &field {
+            named.note(field, part, value)?;
+        }
         if let (WireType::LengthDelimited, Some(Kind::Message(inner))) = (wire, field.map(|field| field.kind()))
-            && !walk(part, &inner, left, depth + 1)?
+            && !walk(part, &inner, left, named, depth + 1)?
         {
             return Ok(false);
         }
@@ -154,7 +194,58 @@ mod tests {
 
     fn checked<M: Message + Name>(bytes: &[u8]) -> Result<(), String> {
         let descriptor = descriptors().get_message_by_name(&M::full_name()).expect("a message of the contract");
-        check(bytes, &descriptor).map_err(|error| error.to_string())
+        check(bytes, &descriptor).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn named<M: Message + Name>(bytes: &[u8]) -> Named {
+        let descriptor = descriptors().get_message_by_name(&M::full_name()).expect("a message of the contract");
+        check(bytes, &descriptor).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn every_gallery_that_a_request_names_is_found_however_often_and_deep() {
+        let reference = |id: &str| {
+            let identity = proto::IdentityReference { gallery_id: id.into(), identity_id: "x".into() };
+            Some(proto::VerifySide { side: Some(proto::verify_side::Side::Identity(identity)) })
+        };
+        let request = proto::VerifyRequest { a: reference("one"), b: reference("two"), ..Default::default() };
+        let mut bytes = request.encode_to_vec();
+        // A decoder takes the last of each.
+        bytes.extend(proto::VerifyRequest { a: reference("three"), ..Default::default() }.encode_to_vec());
+        assert_eq!(
+            named::<proto::VerifyRequest>(&bytes).galleries.into_iter().collect::<Vec<_>>(),
+            ["one", "three", "two"]
+        );
+        let gallery = proto::Gallery { gallery_id: "new".into(), ..Default::default() };
+        let request = proto::CreateGalleryRequest { gallery: Some(gallery) };
+        assert!(named::<proto::CreateGalleryRequest>(&request.encode_to_vec()).galleries.contains("new"));
+        let embedding = proto::Embedding { pack_id: "p".into(), ..Default::default() };
+        let probe = Some(proto::Probe { probe: Some(proto::probe::Probe::Embedding(embedding)) });
+        let request = proto::IdentifyRequest { probe, ..Default::default() };
+        let found = named::<proto::IdentifyRequest>(&request.encode_to_vec());
+        assert!(found.galleries.is_empty() && !found.all_galleries && !found.templates);
+    }
+
+    #[test]
+    fn curve_of_a_pack_is_all_galleries_and_templates_are_noticed() {
+        let owner = proto::CurveOwner { owner: Some(proto::curve_owner::Owner::PackId(String::new())) };
+        let request = proto::SetCurveRequest { owner: Some(owner), curve: None };
+        assert!(named::<proto::SetCurveRequest>(&request.encode_to_vec()).all_galleries);
+        let mut request = proto::GetIdentityRequest { include_embeddings: true, ..Default::default() };
+        assert!(named::<proto::GetIdentityRequest>(&request.encode_to_vec()).templates);
+        request.include_embeddings = false;
+        assert!(!named::<proto::GetIdentityRequest>(&request.encode_to_vec()).templates);
+    }
+
+    #[test]
+    fn fields_that_name_galleries_are_the_ones_that_are_looked_for() {
+        for message in descriptors().all_messages().filter(|message| message.package_name() == "facematch.v1") {
+            for field in
+                message.fields().filter(|field| field.name().contains("gallery") && field.kind() == Kind::String)
+            {
+                assert_eq!(field.name(), "gallery_id", "{}", field.full_name());
+            }
+        }
     }
 
     #[test]

@@ -273,6 +273,12 @@ pub(super) fn template_reply(enrolled: &gallery::EnrolledTemplate, with_embeddin
     }
 }
 
+/// *Errors*: [`Error::BadField`] where it is none, or before 1970.
+pub(super) fn time(field: &str, stated: Timestamp) -> Result<SystemTime, Error> {
+    let expected = || Error::bad_field(field, "a time from 1970 on");
+    SystemTime::try_from(stated).ok().filter(|time| *time >= SystemTime::UNIX_EPOCH).ok_or_else(expected)
+}
+
 pub(super) fn time_reply(time: SystemTime) -> Timestamp {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp {

@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::bulk_enroll::ItemsInFlight;
 use super::call;
+use crate::access::Keys;
 use crate::biometrics::calibration::KnownCurve;
 use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, PackId};
@@ -38,6 +39,7 @@ pub(super) struct Engine {
     pub workers: Workers,
     pub searches: Arc<Searches>,
     pub galleries: Arc<Galleries>,
+    pub keys: Arc<Keys>,
     /// Longest time of a call, and of a wait within one that lasts.
     pub call_time_max: Duration,
     /// Turns true when the server stops: streams take no further items.

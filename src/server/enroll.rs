@@ -163,7 +163,7 @@ async fn look_up(
     identity: &IdentityId,
     if_exists: IfExists,
 ) -> Result<(Gallery, BTreeSet<TemplateId>), Error> {
-    let (target, _) = engine.galleries.gallery(gallery)?;
+    let (target, standing) = engine.galleries.gallery(gallery)?;
     let (gallery, identity) = (gallery.clone(), identity.clone());
     let known = move |galleries: &Galleries| match galleries.identity(&gallery, &identity) {
         Ok(_) if if_exists == IfExists::Refuse => Err(Error::AlreadyExists(Entity::Identity)),
@@ -171,7 +171,11 @@ async fn look_up(
         Err(Error::NotFound(Entity::Identity)) => Ok(BTreeSet::new()),
         Err(error) => Err(error),
     };
-    Ok((target, engine.with_galleries(known).await?))
+    let known: BTreeSet<TemplateId> = engine.with_galleries(known).await?;
+    if known.is_empty() {
+        call::with_principal(|principal| principal.check_identities(standing.counts.identities))?;
+    }
+    Ok((target, known))
 }
 
 fn result_reply(outcome: Outcome, part: &str, enrolled: &Enrolled) -> proto::SampleResult {

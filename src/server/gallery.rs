@@ -8,7 +8,8 @@ use super::engine::Engine;
 use super::migrate::migrate;
 use super::settings;
 use super::status::status;
-use super::{convert, transfer};
+use super::{call, convert, transfer};
+use crate::access::Scope;
 use crate::biometrics::ids::GalleryId;
 use crate::biometrics::interval::wilson;
 use crate::contract as proto;
@@ -120,7 +121,11 @@ fn list(engine: &Engine, request: &proto::ListGalleriesRequest) -> Result<proto:
     let count = convert::page_size(request.page_size)?;
     let after = convert::page_after(&request.page_token)?.map(|id| GalleryId::parse(&id)).transpose();
     let after = after.map_err(|_| Error::bad_field("page_token", "next_page_token of the page before"))?;
-    let page = engine.galleries.list_galleries(after.as_ref(), count);
+    let page = call::with_principal(|principal| {
+        // What the caller may not read is not there, in the pages and in their tokens.
+        let grants = principal.grants()?;
+        Ok(engine.galleries.list_galleries(after.as_ref(), count, |id| grants.allow(Scope::Read, id.as_str())))
+    })?;
     let last = page.items.last().filter(|_| page.more);
     Ok(proto::ListGalleriesResponse {
         next_page_token: last.map_or_else(String::new, |(gallery, _)| convert::page_token(gallery.id.as_str())),

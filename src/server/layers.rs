@@ -11,9 +11,10 @@ use http_body::{Frame, SizeHint};
 use prost::bytes::Bytes;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
-use tonic::transport::server::TcpConnectInfo;
 
+use super::access::take_access;
 use super::call::{self, Call};
+use super::connections::Peer;
 use super::status::status;
 use crate::error::Error;
 use crate::runtime::{Admission, Caller};
@@ -59,6 +60,8 @@ pub(super) struct CallLayer {
     pub admission: Arc<Admission>,
     /// The time of a call that states none, and the most that one may state.
     pub call_time_max: Duration,
+    /// The time of a message of a call that is no stream.
+    pub message_time_max: Duration,
 }
 
 impl<S> tower_layer::Layer<S> for CallLayer {
@@ -88,13 +91,16 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if !is_own(&request) {
             return Box::pin(self.inner.call(request));
         }
-        let caller = Caller(request.extensions().get().and_then(TcpConnectInfo::remote_addr));
-        let call = match self.layer.admission.admit() {
-            Ok(permit) => Call::new(permit, caller),
+        let caller = Caller(request.extensions().get::<Peer>().map(|peer| peer.address));
+        // The layer above has let it in.
+        let access = take_access(&mut request).ok_or_else(|| Error::internal("a call without access"));
+        let admitted = access.and_then(|access| Ok(Call::new(self.layer.admission.admit()?, caller, access)));
+        let call = match admitted {
+            Ok(call) => call,
             Err(error) => return Box::pin(std::future::ready(Ok(status(error).into_http()))),
         };
         let (stated, time_max) = (stated_time(&request), self.layer.call_time_max);
@@ -102,9 +108,11 @@ where
         let stream = STREAMS.iter().find(|(of_stream, _)| *of_stream == path).map(|(_, counted)| *counted);
         let end = stated.filter(|_| stream.is_some()).map(|time| Box::pin(tokio::time::sleep(time)));
         let idle = stream.map(|counted| Idle { time_max, wait: None, end, messages: Messages::default(), counted });
+        let late = stream.is_none().then(|| Box::pin(tokio::time::sleep(self.layer.message_time_max)));
         let wants_timing = request.headers().contains_key(TIMING_WANTED);
         let counted = Arc::clone(&call);
-        let request = request.map(|body| Body::new(CountedBody { inner: body, call: counted, idle }));
+        let request =
+            request.map(|body| Body::new(CountedBody { inner: body, call: counted, idle, late, pause: None }));
         let answer = call::within(Some(Arc::clone(&call)), self.inner.call(request));
         if stream.is_some() {
             // What does the work holds the call.
@@ -153,6 +161,11 @@ struct CountedBody {
     inner: Body,
     call: Arc<Call>,
     idle: Option<Idle>,
+    /// The end of the time in which the message of a call that is no stream must have come: whoever sends slowly holds a place
+    /// for no longer.
+    late: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// Until the caller's key has paid for what came.
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 /// How long a stream may wait for its next message.
@@ -224,7 +237,14 @@ impl http_body::Body for CountedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        if let Some(pause) = &mut self.pause {
+            std::task::ready!(pause.as_mut().poll(context));
+            self.pause = None;
+        }
         let polled = Pin::new(&mut self.inner).poll_frame(context);
+        if polled.is_pending() && self.late.as_mut().is_some_and(|late| late.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Some(Err(status(Error::DeadlineExceeded))));
+        }
         if let Some(idle) = &mut self.idle {
             let is_over = match &polled {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -250,6 +270,10 @@ impl http_body::Body for CountedBody {
             if let Err(error) = permit.take_bytes(data.len()) {
                 return Poll::Ready(Some(Err(status(error))));
             }
+            drop(permit);
+            // Of a call that is no stream the next call is refused.
+            let wait = self.call.principal().add_bytes(data.len() as u64).filter(|_| self.idle.is_some());
+            self.pause = wait.map(|wait| Box::pin(tokio::time::sleep(wait)));
         }
         polled
     }

@@ -97,7 +97,7 @@ fn gauges(engine: &Engine) -> Gauges {
         gauges.set("facematch_permits_taken", &[("of", of)], taken as f64);
         gauges.set("facematch_permits", &[("of", of)], limit as f64);
     }
-    let galleries = engine.galleries.list_galleries(None, usize::MAX).items;
+    let galleries = engine.galleries.list_galleries(None, usize::MAX, |_| true).items;
     gauges.set("facematch_galleries", &[], galleries.len() as f64);
     for (gallery, status) in galleries.iter().take(GALLERIES_MAX) {
         let id = [("gallery", gallery.id.as_str())];

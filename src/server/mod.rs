@@ -1,10 +1,12 @@
 //! The gRPC server: layers, services, protobuf ↔ domain, errors → status. The adapter of tonic and prost.
 
+mod access;
 mod bulk_enroll;
 mod calibrate;
 mod calibration;
 mod call;
 mod codec;
+mod connections;
 mod convert;
 mod engine;
 mod enroll;
@@ -14,6 +16,7 @@ mod gallery;
 mod identify;
 mod in_flight;
 mod items;
+mod keys;
 mod layers;
 mod metrics;
 mod migrate;
@@ -22,7 +25,9 @@ mod sample;
 mod search;
 mod settings;
 mod status;
+mod tls;
 mod transfer;
+mod web;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,24 +36,33 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
+use tonic_web::GrpcWebLayer;
+use tower::util::option_layer;
 
+use self::access::{AccessLayer, Auditing};
 use self::bulk_enroll::ItemsInFlight;
 pub use self::codec::{CheckedCodec, CheckedDecoder};
+use self::connections::{Acceptor, ConnectionLimits};
 pub(crate) use self::convert::{detect_reply, face_choice_reply, verify_reply};
 use self::engine::Engine;
 use self::layers::CallLayer;
 use self::metrics::MetricsPage;
 use self::observe::ObserveLayer;
 pub(crate) use self::settings::{quality_gate, quality_gate_reply};
+use self::tls::Tls;
+pub use self::tls::TlsError;
+use crate::access::{KeyText, Keys};
+use crate::audit::{AuditError, AuditLog};
 use crate::config::{Config, ConfigError};
 use crate::contract::calibration_service_server::CalibrationServiceServer;
 use crate::contract::enrollment_service_server::EnrollmentServiceServer;
 use crate::contract::face_service_server::FaceServiceServer;
 use crate::contract::gallery_service_server::GalleryServiceServer;
+use crate::contract::key_service_server::KeyServiceServer;
 use crate::contract::match_service_server::MatchServiceServer;
 use crate::contract::{self as proto};
+use crate::error::Error;
 use crate::gallery::{Galleries, StoreError};
 use crate::model::{Pack, PackError};
 use crate::pipeline::Pipelines;
@@ -58,13 +72,14 @@ use crate::runtime::{Admission, Capacity, Searches, Workers, machine};
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What health is told of: the server as a whole, and each service.
-const HEALTH_SERVICES: [&str; 6] = [
+const HEALTH_SERVICES: [&str; 7] = [
     "",
     "facematch.v1.FaceService",
     "facematch.v1.GalleryService",
     "facematch.v1.EnrollmentService",
     "facematch.v1.MatchService",
     "facematch.v1.CalibrationService",
+    "facematch.v1.KeyService",
 ];
 
 /// How often an idle connection is asked whether the other end is still there, and how long it may take to answer.
@@ -77,6 +92,13 @@ const CONNECTION_BYTES_AHEAD: u32 = 16 << 20;
 
 /// Calls that one connection may always have open at a time.
 const STREAMS_MIN: usize = 16;
+
+/// Bytes of the headers of a call: a key, a request id and a trace take a few hundred.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+
+/// Streams that a connection may have opened and reset before the server has begun with them; one that does more often is
+/// closed (CVE-2023-44487).
+const RESETS_PENDING_MAX: usize = 20;
 
 /// Why a server could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +121,24 @@ pub enum ServerError {
         #[source]
         source: std::io::Error,
     },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The audit log cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The admin key cannot be read.
+    #[error("cannot read a key of 32 to 256 bytes from the admin key file {}", .0.display())]
+    AdminKey(std::path::PathBuf),
+    /// Keys are asked for, and nobody could make the first.
+    #[error(
+        "keys are required, and there is none that may make others: name a file with one as admin_key_file; `facematch key \
+         generate > FILE` makes one"
+    )]
+    NoKeys,
+    /// The keys cannot be read.
+    #[error("cannot read the access keys")]
+    Keys(#[source] Error),
     /// The operating system refused a thread.
     #[error("cannot start the workers")]
     Threads(#[source] std::io::Error),
@@ -126,6 +166,7 @@ pub struct Server {
     stop: oneshot::Sender<()>,
     serving: JoinHandle<Result<(), tonic::transport::Error>>,
     metrics: Option<MetricsPage>,
+    audit: Option<Arc<AuditLog>>,
     drain_time_max: Duration,
 }
 
@@ -149,9 +190,11 @@ impl Server {
             Some(at) => Some(MetricsPage::serve(at, Arc::clone(&engine)).await?),
             None => None,
         };
-        let serving = serve(config, Arc::clone(&engine), listener, stopped).await?;
+        let audit = config.security.audit_log.as_deref().map(AuditLog::open).transpose()?.map(Arc::new);
+        let serving = serve(config, Arc::clone(&engine), audit.clone(), listener, stopped).await?;
         tracing::info!(%address, pack = %engine.pack.id, "serving");
-        Ok(Self { address, engine, stop, serving, metrics, drain_time_max: config.drain_time_max })
+        warn_of_open_doors(config);
+        Ok(Self { address, engine, stop, serving, metrics, audit, drain_time_max: config.drain_time_max })
     }
 
     /// Returns the address that Prometheus is served on.
@@ -190,10 +233,13 @@ impl Server {
         if let Some(metrics) = self.metrics {
             metrics.stop().await;
         }
-        let engine = self.engine;
+        let (engine, audit) = (self.engine, self.audit);
         tokio::task::spawn_blocking(move || {
             engine.workers.stop();
             engine.galleries.close();
+            if let Some(audit) = audit {
+                audit.close();
+            }
         })
         .await?;
         tracing::info!("stopped");
@@ -218,6 +264,7 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     };
     let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
     let galleries = Arc::new(Galleries::open(&config.data)?);
+    let keys = Arc::new(open_keys(config, &galleries)?);
     let workers = Workers::start(pipelines, config.queue_max, open).map_err(ServerError::Threads)?;
     let capacity =
         Capacity { calls: config.calls_max, bytes: config.in_flight_bytes_max, pixels: config.in_flight_pixels_max };
@@ -229,6 +276,7 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
         workers,
         searches: Searches::new(machine::cores(), config.search_wait_max),
         galleries,
+        keys,
         call_time_max: config.call_time_max,
         draining: watch::Sender::new(false),
         items_in_flight: ItemsInFlight::default(),
@@ -236,9 +284,37 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     })
 }
 
+/// Blocks.
+fn open_keys(config: &Config, galleries: &Galleries) -> Result<Keys, ServerError> {
+    let known = galleries.keys().map_err(ServerError::Keys)?;
+    if !config.security.keys_required {
+        return Keys::open(known).map_err(ServerError::Keys);
+    }
+    let admin = config.security.admin_key_file.as_ref().map(|path| {
+        let text = std::fs::read_to_string(path).ok();
+        text.and_then(|text| KeyText::stated(&text)).ok_or_else(|| ServerError::AdminKey(path.clone()))
+    });
+    let keys = Keys::required(admin.transpose()?.as_ref(), known).map_err(ServerError::Keys)?;
+    if keys.can_begin() { Ok(keys) } else { Err(ServerError::NoKeys) }
+}
+
+fn warn_of_open_doors(config: &Config) {
+    let security = &config.security;
+    if config.listen.ip().is_loopback() {
+        return;
+    }
+    if security.tls.is_none() {
+        tracing::warn!("listening beyond this machine without TLS: faces, templates and keys can be read on their way");
+    }
+    if !security.keys_required {
+        tracing::warn!("listening beyond this machine without keys: whoever reaches it may read and delete everything");
+    }
+}
+
 async fn serve(
     config: &Config,
     engine: Arc<Engine>,
+    audit: Option<Arc<AuditLog>>,
     listener: TcpListener,
     stopped: oneshot::Receiver<()>,
 ) -> Result<JoinHandle<Result<(), tonic::transport::Error>>, ServerError> {
@@ -249,6 +325,10 @@ async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let bytes_max = config.message_bytes_max;
+    let security = &config.security;
+    let has_web = !security.grpc_web_origins.is_empty();
+    let tls = security.tls.clone().map(|files| Tls::load(files, has_web)).transpose()?.map(Arc::new);
+    let auditing = audit.map(|log| Auditing { log, all_calls: security.audit_all_calls });
     let router = tonic::transport::Server::builder()
         // A caller who has gone without a word must not hold a connection for ever.
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
@@ -256,10 +336,23 @@ async fn serve(
         .initial_connection_window_size(CONNECTION_BYTES_AHEAD)
         // One connection cannot take all places: a quarter of them, but enough for a client of one connection.
         .max_concurrent_streams(u32::try_from((config.calls_max / 4).max(STREAMS_MIN)).ok())
-        // Outermost: what is refused below is counted too.
+        .http2_max_header_list_size(Some(HEADER_BYTES_MAX))
+        .http2_max_pending_accept_reset_streams(Some(RESETS_PENDING_MAX))
+        // Browsers speak HTTP/1.1 to what is not encrypted.
+        .accept_http1(has_web)
+        // Calls of web pages become calls like all others, and their pages are those of the list.
+        .layer(option_layer(has_web.then(|| web::cors(&security.grpc_web_origins))))
+        .layer(option_layer(has_web.then(GrpcWebLayer::new)))
+        // Around all that refuses: what is refused is counted too.
         .layer(ObserveLayer)
+        // Nobody without the right takes a permit.
+        .layer(AccessLayer { keys: Arc::clone(&engine.keys), auditing })
         // Without a permit nothing of a message is read, and a deadline covers everything below.
-        .layer(CallLayer { admission: Arc::clone(&engine.admission), call_time_max: config.call_time_max })
+        .layer(CallLayer {
+            admission: Arc::clone(&engine.admission),
+            call_time_max: config.call_time_max,
+            message_time_max: security.message_time_max,
+        })
         .add_service(health_service)
         .add_service(reflection)
         // tonic's limit of 4 MiB is too small for photos.
@@ -275,8 +368,10 @@ async fn serve(
         .add_service(
             CalibrationServiceServer::new(calibration::CalibrationServer(Arc::clone(&engine)))
                 .max_decoding_message_size(bytes_max),
-        );
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        )
+        .add_service(KeyServiceServer::new(keys::KeyServer(Arc::clone(&engine))));
+    let limits = ConnectionLimits { count_max: security.connections_max, idle_time_max: security.connection_idle_max };
+    let incoming = Acceptor { listener, tls, limits }.start();
     Ok(tokio::spawn(async move {
         let (drain, draining) = oneshot::channel::<()>();
         let watch = watch_health(health, engine, stopped, drain);

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
@@ -15,8 +15,11 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tracing::{Instrument, Span};
 
+use super::access::Trail;
 use super::codec::descriptors;
+use super::connections::{OpenCall, Peer};
 use super::layers::is_own;
+use crate::audit::Entry;
 use crate::telemetry::{continue_trace, count_call};
 
 /// Carries the id of a call: of the request, where its caller has one, and of the reply.
@@ -56,7 +59,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         if !is_own(&request) {
             return Box::pin(self.inner.call(request));
         }
@@ -71,7 +74,18 @@ where
             request_id = id.to_str().unwrap_or_default(),
         );
         continue_trace(&span, request.headers());
-        let mut watch = Watch { method, began: Instant::now(), span: span.clone(), code: None };
+        let trail = Arc::new(Trail::default());
+        let mut watch = Watch {
+            method,
+            began: Instant::now(),
+            span: span.clone(),
+            code: None,
+            request_id: id.clone(),
+            peer: request.extensions().get::<Peer>().map_or_else(String::new, |peer| peer.address.to_string()),
+            trail: Arc::clone(&trail),
+            _open: OpenCall::of(&request),
+        };
+        request.extensions_mut().insert(trail);
         // The services below may be made by it already.
         let answer = span.in_scope(|| self.inner.call(request));
         Box::pin(async move {
@@ -114,6 +128,11 @@ struct Watch {
     began: Instant,
     span: Span,
     code: Option<Code>,
+    request_id: HeaderValue,
+    peer: String,
+    trail: Arc<Trail>,
+    /// The connection is not idle.
+    _open: Option<OpenCall>,
 }
 
 impl Watch {
@@ -133,6 +152,17 @@ impl Drop for Watch {
         count_call(self.method, name(code), time);
         self.span.record("rpc.grpc.status_code", code as i32);
         tracing::debug!(parent: &self.span, code = name(code), time_ms = time.as_secs_f64() * 1e3, "call ended");
+        if let Some(left) = self.trail.take() {
+            left.place.fill(Entry {
+                time: SystemTime::now(),
+                who: left.who,
+                peer: std::mem::take(&mut self.peer),
+                call: self.method.to_owned(),
+                galleries: left.galleries,
+                code: name(code).to_owned(),
+                request_id: self.request_id.to_str().unwrap_or_default().to_owned(),
+            });
+        }
     }
 }
 

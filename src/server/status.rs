@@ -67,7 +67,9 @@ fn code(error: &Error) -> Code {
         | Error::UnderWay(_)
         | Error::Refused(Finding::UnlikeIdentity { .. })
         | Error::TooManyTemplates { .. } => Code::FailedPrecondition,
-        Error::Overloaded { .. } => Code::ResourceExhausted,
+        Error::Overloaded { .. } | Error::IdentitiesMax { .. } => Code::ResourceExhausted,
+        Error::Unauthenticated => Code::Unauthenticated,
+        Error::PermissionDenied { .. } => Code::PermissionDenied,
         Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::Unavailable(_) => Code::Unavailable,
         Error::DataLoss(_) => Code::DataLoss,
@@ -141,6 +143,9 @@ mod tests {
             (Error::AlreadyExists(Entity::Identity), Code::AlreadyExists, "IDENTITY_EXISTS"),
             (Error::LastTemplate, Code::FailedPrecondition, "LAST_TEMPLATE"),
             (Error::Overloaded { retry_after: Duration::from_millis(5) }, Code::ResourceExhausted, "OVERLOADED"),
+            (Error::IdentitiesMax { limit: 5 }, Code::ResourceExhausted, "IDENTITIES_MAX"),
+            (Error::Unauthenticated, Code::Unauthenticated, "UNAUTHENTICATED"),
+            (Error::PermissionDenied { scope: "read", on: "x" }, Code::PermissionDenied, "PERMISSION_DENIED"),
             (Error::DeadlineExceeded, Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             (Error::Unavailable("x"), Code::Unavailable, "UNAVAILABLE"),
             (Error::DataLoss("x"), Code::DataLoss, "RECORD_DAMAGED"),

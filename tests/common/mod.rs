@@ -131,7 +131,28 @@ pub async fn serve_pack(shared: &Path, pack: &Path, data: &Path, settings: &[(&s
     start(pack, data, &[settings, &[files]].concat()).await
 }
 
+/// Starts a server with the starter pack, which needs nothing but this repository.
+pub async fn serve_starter(data: &Path, settings: &[(&str, &str)]) -> Running {
+    start(&starter_pack(), data, settings).await
+}
+
+pub fn starter_pack() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter")
+}
+
 async fn start(pack: &Path, data: &Path, settings: &[(&str, &str)]) -> Running {
+    let server = start_server(pack, data, settings).await.expect("start a server");
+    let address = format!("http://{}", server.address());
+    let channel = Channel::from_shared(address).expect("an address").connect().await.expect("connect");
+    Running { server, channel }
+}
+
+/// Starts a server without connecting to it.
+pub async fn start_server(
+    pack: &Path,
+    data: &Path,
+    settings: &[(&str, &str)],
+) -> Result<Server, facematch::server::ServerError> {
     let text = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
     let mut flags: BTreeMap<String, String> =
         settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -144,10 +165,7 @@ async fn start(pack: &Path, data: &Path, settings: &[(&str, &str)]) -> Running {
         flags.insert("runtime_library".to_owned(), library);
     }
     let config = Config::load_from(&flags, None, |_| None).expect("settings");
-    let server = Server::start(&config).await.expect("start a server");
-    let address = format!("http://{}", server.address());
-    let channel = Channel::from_shared(address).expect("an address").connect().await.expect("connect");
-    Running { server, channel }
+    Server::start(&config).await
 }
 
 impl Running {

@@ -1,0 +1,119 @@
+"""Begins a training with what an exported recogniser has learnt, where there is no checkpoint of it any more.
+
+    python begin.py STATE --from ../../starter/recognizer.onnx
+
+Run it once views.py has written STATE/targets.npy, and before train.py. An exported network has no normalisations: each is
+put back so that it changes nothing on the training chips. The teacher's axes of this STATE may be others than those that the
+network was trained on: its embeddings are turned onto them (Schönemann, "A generalized solution of the orthogonal
+Procrustes problem", 1966), which leaves every cosine as it was.
+"""
+
+import argparse
+import pathlib
+
+import numpy as np
+import onnx
+import torch
+from network import Recognizer
+from onnx import numpy_helper
+from optimizer import MatrixAwareOptimizer
+from people import People
+from torch import nn
+from torch.nn import functional
+
+# Enough for means and deviations of each channel.
+CHIPS = 4096
+
+
+def read(path: pathlib.Path) -> dict[str, torch.Tensor]:
+    """The tensors of an exported network, by the names of the network's own."""
+    tensors = {}
+    for tensor in onnx.load(path).graph.initializer:
+        name = tensor.name.removesuffix(".half")
+        # The places' weights are the only tensor that the exporter names itself.
+        name = "pool.weight" if name.startswith("onnx::Mul") else name
+        tensors[name] = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
+    return tensors
+
+
+@torch.no_grad()
+def put_in(network: Recognizer, tensors: dict[str, torch.Tensor]):
+    """Sets the weights. A convolution's offset becomes that of a normalisation that does nothing else."""
+    kept = network.state_dict()
+    for name, value in tensors.items():
+        convolution = name.removesuffix(".0.bias")
+        target = f"{convolution}.1.bias" if name.endswith(".0.bias") else name
+        assert kept[target].shape == value.shape, name
+        kept[target].copy_(value)
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.weight.fill_(1)
+            module.running_mean.zero_()
+            module.running_var.fill_(1 - module.eps)
+
+
+@torch.no_grad()
+def normalise(network: Recognizer, pixels: torch.Tensor):
+    """Gives each normalisation the mean and deviation of what it sees, and the scale and offset that undo them."""
+    sums: dict[nn.Module, list] = {}
+
+    def look(module, inputs):
+        places = [axis for axis in range(inputs[0].ndim) if axis != 1]
+        seen = inputs[0].double()
+        sums.setdefault(module, []).append((seen.mean(places), seen.square().mean(places)))
+
+    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
+    hooks = [module.register_forward_pre_hook(look) for module in norms]
+    for part in pixels.split(64):
+        network(part)
+    for hook in hooks:
+        hook.remove()
+    for module in norms:
+        means, squares = (torch.stack(part).mean(0) for part in zip(*sums[module]))
+        module.running_mean.copy_(means)
+        module.running_var.copy_(squares - means.square())
+        module.weight.copy_((module.running_var + module.eps).sqrt())
+        module.bias.add_(module.running_mean)
+
+
+@torch.no_grad()
+def embed(network: Recognizer, pixels: torch.Tensor) -> torch.Tensor:
+    """Unit-length embeddings."""
+    return functional.normalize(torch.cat([network(part) for part in pixels.split(64)]))
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("state", type=pathlib.Path)
+    arguments.add_argument("--from", dest="exported", type=pathlib.Path, required=True)
+    arguments.add_argument("--name", default="recognizer")
+    given = arguments.parse_args()
+    path = given.state / f"{given.name}.pt"
+    if path.exists():
+        raise SystemExit(f"{path} is there: train.py goes on from it")
+    people = People(given.state, "training")
+    drawn = np.sort(np.random.default_rng(3).permutation(len(people.chips))[:CHIPS])
+    pixels = torch.from_numpy(np.array(people.chips[drawn])).permute(0, 3, 1, 2).float().sub(127.5).div(127.5)
+    # As train.py lays it out: the optimizer takes no other.
+    network = Recognizer().eval().to(memory_format=torch.channels_last)
+    put_in(network, read(given.exported))
+    before = embed(network, pixels)
+    normalise(network, pixels)
+    same = (before * embed(network, pixels)).sum(1).min()
+    if same < 0.9999:
+        raise SystemExit(f"the normalisations change embeddings: smallest cosine {same:.6f}")
+    targets = torch.from_numpy(np.load(given.state / "targets.npy")[drawn].astype(np.float32))
+    left, _, right = torch.linalg.svd(targets.T @ before)
+    turn = left @ right
+    with torch.no_grad():
+        network.embed.weight.copy_(turn @ network.embed.weight)
+        network.embed.bias.copy_(turn @ network.embed.bias)
+    after = (embed(network, pixels) * targets).sum(1).mean()
+    kept = {"student": network.state_dict()}
+    kept["optimizer"] = MatrixAwareOptimizer(network, 0.0).state_dict()
+    torch.save(kept | {"smoothed": network.state_dict(), "step": 0}, path)
+    print(f"{path}: smallest cosine to the exported network {same:.6f}, mean cosine to the teacher {after:.4f}")
+
+
+if __name__ == "__main__":
+    main()

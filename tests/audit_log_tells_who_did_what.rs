@@ -1,0 +1,143 @@
+//! The audit log: each change and each refusal has its line, nothing private is in it, and what is changed later shows.
+
+#[path = "common/callers.rs"]
+mod callers;
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use callers::{ADMIN_KEY, admin_key_file, caller, create_key, new_key};
+use facematch::audit::{Chained, verify};
+use facematch::contract::enrollment_service_client::EnrollmentServiceClient;
+use facematch::contract::gallery_service_client::GalleryServiceClient;
+use facematch::contract::{self as proto};
+
+async fn serve(data: &Path, settings: &[(&str, &str)]) -> common::Running {
+    let (file, log) = (admin_key_file(data), data.join("audit.log"));
+    let keys = [("keys", "required"), ("admin_key_file", file.as_str()), ("audit_log", log.to_str().expect("a path"))];
+    common::serve_starter(&data.join("store"), &[&keys, settings].concat()).await
+}
+
+fn entries(data: &Path) -> Vec<Chained> {
+    let mut entries = Vec::new();
+    verify(&data.join("audit.log"), |entry, _| entries.push(entry.clone())).expect("a whole log");
+    entries
+}
+
+/// Makes a gallery, enrols somebody, is refused, asks, and deletes; returns the id of the key that did not get in.
+async fn work(running: &common::Running) -> String {
+    let mut galleries = GalleryServiceClient::new(caller(&running.channel, ADMIN_KEY));
+    let gallery = proto::Gallery { gallery_id: "staff".into(), ..Default::default() };
+    let made = galleries.create_gallery(proto::CreateGalleryRequest { gallery: Some(gallery) }).await;
+    let pack_id = made.expect("a gallery").into_inner().gallery.expect("it").pack_id;
+    let mut admin = EnrollmentServiceClient::new(caller(&running.channel, ADMIN_KEY));
+    let values = (0..512).map(|at| if at == 0 { 1.0 } else { 0.0 }).collect();
+    let source = Some(proto::sample::Source::Embedding(proto::Embedding { values, pack_id }));
+    let enroll = proto::EnrollRequest {
+        gallery_id: "staff".into(),
+        identity_id: "ann-smith".into(),
+        display_name: "Ann Smith".into(),
+        samples: vec![proto::Sample { source, ..Default::default() }],
+        ..Default::default()
+    };
+    admin.enroll(enroll.clone()).await.expect("enrolled");
+    let made = create_key(&running.channel, new_key(&["read:own", "enrol:own"])).await.expect("a key");
+    let mut outsider = EnrollmentServiceClient::new(caller(&running.channel, &made.secret));
+    outsider.enroll(enroll).await.expect_err("refused");
+    let get =
+        proto::GetIdentityRequest { gallery_id: "staff".into(), identity_id: "ann-smith".into(), ..Default::default() };
+    outsider.get_identity(get.clone()).await.expect_err("refused");
+    admin.get_identity(get).await.expect("read");
+    let delete = proto::DeleteIdentityRequest { gallery_id: "staff".into(), identity_id: "ann-smith".into() };
+    admin.delete_identity(delete).await.expect("deleted");
+    made.key.expect("the key").key_id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_change_and_each_refusal_has_a_line_with_who_what_where_and_how_it_ended() {
+    let data = tempfile::tempdir().expect("a folder");
+    let running = serve(data.path(), &[]).await;
+    let outsider = format!("key {}", work(&running).await);
+    running.stop().await;
+    let entries = entries(data.path());
+    let told: Vec<(&str, &str, &str, &str)> = entries
+        .iter()
+        .map(|entry| {
+            let call = entry.call.strip_prefix("facematch.v1.").expect("a call");
+            (entry.who.as_str(), call, entry.galleries.first().map_or("", String::as_str), entry.code.as_str())
+        })
+        .collect();
+    let admin = "admin key file";
+    let expected = [
+        (admin, "GalleryService/CreateGallery", "staff", "OK"),
+        (admin, "EnrollmentService/Enroll", "staff", "OK"),
+        (admin, "KeyService/CreateKey", "", "OK"),
+        (&outsider, "EnrollmentService/Enroll", "staff", "PERMISSION_DENIED"),
+        (&outsider, "EnrollmentService/GetIdentity", "staff", "PERMISSION_DENIED"),
+        (admin, "EnrollmentService/DeleteIdentity", "staff", "OK"),
+    ];
+    assert_eq!(told, expected);
+    assert!(entries.iter().all(|entry| entry.peer.starts_with("127.0.0.1:") && !entry.request_id.is_empty()));
+    let text = std::fs::read_to_string(data.path().join("audit.log")).expect("the log");
+    for private in ["Ann", "ann-smith", ADMIN_KEY] {
+        assert!(!text.contains(private), "{private}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_calls_are_told_where_that_is_wanted_and_the_chain_goes_on_after_a_restart() {
+    let data = tempfile::tempdir().expect("a folder");
+    let running = serve(data.path(), &[("audit_calls", "all")]).await;
+    work(&running).await;
+    running.stop().await;
+    assert!(entries(data.path()).iter().any(|entry| entry.call.ends_with("GetIdentity") && entry.code == "OK"));
+    let before = entries(data.path()).len();
+    let running = serve(data.path(), &[]).await;
+    let mut galleries = GalleryServiceClient::new(caller(&running.channel, ADMIN_KEY));
+    let delete = proto::DeleteGalleryRequest { gallery_id: "staff".into(), force: true };
+    galleries.delete_gallery(delete).await.expect("deleted");
+    running.stop().await;
+    assert_eq!(entries(data.path()).len(), before + 1);
+}
+
+fn audit(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_facematch")).arg("audit").args(arguments).output().expect("run");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_checks_a_log_and_finds_what_was_changed_or_cut_off() {
+    let data = tempfile::tempdir().expect("a folder");
+    let running = serve(data.path(), &[]).await;
+    work(&running).await;
+    running.stop().await;
+    let path = data.path().join("audit.log");
+    let log = path.to_str().expect("a path");
+    let (code, text) = audit(&["verify", log]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("6 entries"), "{text}");
+    let head = text.rsplit("head ").next().expect("a head").trim().to_owned();
+    assert_eq!(audit(&["verify", log, "--contains", &head]).0, Some(0));
+    let whole = std::fs::read_to_string(&path).expect("the log");
+    std::fs::write(&path, whole.replace("staff", "stuff")).expect("write");
+    let (code, text) = audit(&["verify", log]);
+    assert!(code == Some(2) && text.contains("line 1"), "{text}");
+    let lines: Vec<&str> = whole.lines().collect();
+    std::fs::write(&path, lines[..5].join("\n") + "\n").expect("write");
+    assert_eq!(audit(&["verify", log]).0, Some(0));
+    let (code, text) = audit(&["verify", log, "--contains", &head]);
+    assert!(code == Some(2) && text.contains("taken out"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_does_not_start_on_a_file_that_is_no_log() {
+    let data = tempfile::tempdir().expect("a folder");
+    let path = data.path().join("notes.txt");
+    std::fs::write(&path, "my notes\n").expect("write");
+    let settings = [("audit_log", path.to_str().expect("a path"))];
+    let started = common::start_server(&common::starter_pack(), &data.path().join("store"), &settings).await;
+    assert!(started.err().expect("refused").to_string().contains("audit log"));
+    assert_eq!(std::fs::read_to_string(&path).expect("the notes"), "my notes\n");
+}

@@ -200,6 +200,37 @@ async fn message_that_says_it_is_huge_is_refused_before_it_comes() {
     running.stop().await;
 }
 
+/// Resident memory of this process, server and clients together.
+fn memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("what Linux tells of a process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok()).expect("a number") << 10
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn greedy_clients_get_no_more_memory_than_what_they_send() {
+    let data = tempfile::tempdir().expect("a folder");
+    let running = common::serve_starter(data.path(), &[]).await;
+    is_served(&running).await;
+    let before = memory_bytes();
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let mut client = raw(&running).await;
+        for _ in 0..10 {
+            // A message of 60 MB begins, on 200 streams: 12 GB, if anybody made room for them.
+            let request = post("/facematch.v1.FaceService/Detect").body(()).expect("a request");
+            let (reply, mut sender) = client.send_request(request, false).expect("a stream");
+            sender.send_data(framed(0, 60 << 20, &[0; 1_024]), false).expect("send");
+            held.push((reply, sender));
+        }
+    }
+    is_served(&running).await;
+    let grown = memory_bytes().saturating_sub(before);
+    assert!(grown < 200 << 20, "{} MB more", grown >> 20);
+    drop(held);
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_beyond_their_limit_are_refused() {
     let data = tempfile::tempdir().expect("a folder");

@@ -19,11 +19,10 @@ async fn ask(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &st
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");
     }
-    stream.write_all(head.as_bytes()).await.expect("send");
-    stream.write_all(b"\r\n").await.expect("send");
-    stream.write_all(body).await.expect("send");
+    let all = [head.as_bytes(), b"\r\n", body].concat();
     let mut reply = Vec::new();
     // A server that speaks no HTTP/1.1 may reset what it does not read.
+    let _ = stream.write_all(&all).await;
     let _ = stream.read_to_end(&mut reply).await;
     let end = reply.windows(4).position(|part| part == b"\r\n\r\n").map_or(reply.len(), |at| at + 4);
     (String::from_utf8_lossy(&reply[..end]).to_lowercase(), reply[end..].to_vec())

@@ -70,6 +70,25 @@ impl Usage {
     }
 }
 
+/// Lets something happen so many times a second, and no more often.
+#[derive(Debug)]
+pub struct Throttle {
+    rate: u64,
+    bucket: Mutex<Bucket>,
+}
+
+impl Throttle {
+    /// Allows it `rate` times a second.
+    pub fn new(rate: u64) -> Self {
+        Self { rate, bucket: Mutex::default() }
+    }
+
+    /// Tells whether it may happen now, and counts that it does.
+    pub fn allows(&self) -> bool {
+        lock(&self.bucket).take(1, self.rate, Instant::now()).is_none()
+    }
+}
+
 /// A token bucket that may be owed to: it holds a second's worth at most.
 #[derive(Debug, Default)]
 struct Bucket {
@@ -138,6 +157,13 @@ mod tests {
             drop(usage.admit(&limits, later).expect("never more than a second's worth"));
         }
         wait_of(usage.admit(&limits, later));
+    }
+
+    #[test]
+    fn throttle_lets_through_no_more_than_its_rate() {
+        let throttle = Throttle::new(5);
+        let allowed = (0..1_000).filter(|_| throttle.allows()).count();
+        assert!((5..=10).contains(&allowed), "{allowed}");
     }
 
     #[test]

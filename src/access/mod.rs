@@ -13,5 +13,5 @@ mod secret;
 pub use grant::{GalleryPattern, Grant, Grants, Scope};
 pub use key::{Credential, Key, KeyId, NewKey};
 pub use keys::{Keys, Principal};
-pub use limits::{KeyLimits, Place};
+pub use limits::{KeyLimits, Place, Throttle};
 pub use secret::{KeyText, SecretHash};

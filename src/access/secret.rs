@@ -30,7 +30,7 @@ impl KeyText {
     pub fn generate(id: &KeyId) -> Result<Self, Error> {
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         fill(&mut *secret)?;
-        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(&*secret));
+        let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(*secret));
         Ok(Self(Zeroizing::new(format!("{PREFIX}{}_{}", id.as_str(), *secret))))
     }
 

@@ -319,7 +319,8 @@ mod tests {
         let path = folder.path().join("audit.log");
         write(&path, &["a", "b", "c", "d"]);
         let whole = lines(&path);
-        let damages: [(fn(&mut Vec<String>), u64); 5] = [
+        type Damage = fn(&mut Vec<String>);
+        let damages: [(Damage, u64); 5] = [
             (|lines| lines[1] = lines[1].replace("staff", "stuff"), 2),
             (|lines| drop(lines.remove(1)), 2),
             (|lines| lines.swap(1, 2), 2),

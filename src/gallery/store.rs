@@ -407,15 +407,14 @@ impl Store {
         self.db().contains_key(curve_key(owner)).map_err(failure)
     }
 
-    /// Reads all access keys: the id, and the record or what is wrong with it.
-    pub(super) fn keys(&self) -> Result<Vec<(KeyId, Result<KeyRecord, Error>)>, Error> {
-        let keys = self.db().scan_prefix(KEYS).map(|entry| {
+    /// Iterates over all access keys: the id, and the record or what is wrong with it.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Result<(KeyId, Result<KeyRecord, Error>), Error>> {
+        self.db().scan_prefix(KEYS).map(|entry| {
             let (key, bytes) = entry.map_err(failure)?;
             let id = key.strip_prefix(KEYS).and_then(|id| KeyId::parse(std::str::from_utf8(id).ok()?).ok());
             let id = id.ok_or(Error::DataLoss("an access key's id is none"))?;
             Ok((id, record::unseal(&key, &bytes)))
-        });
-        keys.collect()
+        })
     }
 
     pub(super) fn has_key(&self, id: &KeyId) -> Result<bool, Error> {

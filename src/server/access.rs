@@ -14,7 +14,7 @@ use super::codec::Named;
 use super::connections::Peer;
 use super::layers::is_own;
 use super::status::status;
-use crate::access::{KeyText, Keys, Place, Principal, Scope};
+use crate::access::{KeyText, Keys, Place, Principal, Scope, Throttle};
 use crate::audit::{AuditLog, EntryPlace};
 use crate::error::Error;
 
@@ -168,7 +168,12 @@ pub(super) struct Auditing {
     pub log: Arc<AuditLog>,
     /// Not only those that change something, and those that were refused.
     pub all_calls: bool,
+    /// Of callers whom nobody knows a few a second have a line: they must not fill the disk.
+    pub strangers: Arc<Throttle>,
 }
+
+/// Lines a second of callers whom nobody knows.
+pub(super) const STRANGERS_A_SECOND: u64 = 10;
 
 /// Finds out who calls, and refuses what that caller may do nowhere.
 #[derive(Clone)]
@@ -179,10 +184,12 @@ pub(super) struct AccessLayer {
 
 impl AccessLayer {
     fn admit(&self, request: &Request<Body>, rule: &'static Rule) -> Result<Access, Error> {
-        let peer = request.extensions().get::<Peer>();
-        let shown = shown_key(request)?;
-        let principal = self.keys.principal(shown.as_ref(), peer.and_then(|peer| peer.subject.as_deref()))?;
         let trail = request.extensions().get::<Arc<Trail>>().cloned().unwrap_or_default();
+        let principal = self.principal(request).inspect_err(|_| {
+            if let Some(Auditing { log, .. }) = self.auditing.as_ref().filter(|auditing| auditing.strangers.allows()) {
+                trail.begin(log.place().ok(), "unknown");
+            }
+        })?;
         let may = principal.grants()?.allow_somewhere(rule.scope);
         let audited = self.auditing.as_ref().filter(|auditing| auditing.all_calls || rule.scope != Scope::Read || !may);
         trail.begin(audited.map(|auditing| auditing.log.place()).transpose()?, principal.name());
@@ -191,6 +198,14 @@ impl AccessLayer {
         }
         let place = principal.admit()?;
         Ok(Access { principal, rule, trail, auditing: self.auditing.clone(), _place: place })
+    }
+}
+
+impl AccessLayer {
+    fn principal(&self, request: &Request<Body>) -> Result<Arc<Principal>, Error> {
+        let peer = request.extensions().get::<Peer>();
+        let shown = shown_key(request)?;
+        self.keys.principal(shown.as_ref(), peer.and_then(|peer| peer.subject.as_deref()))
     }
 }
 

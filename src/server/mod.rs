@@ -40,7 +40,7 @@ use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
 use tower::util::option_layer;
 
-use self::access::{AccessLayer, Auditing};
+use self::access::{AccessLayer, Auditing, STRANGERS_A_SECOND};
 use self::bulk_enroll::ItemsInFlight;
 pub use self::codec::{CheckedCodec, CheckedDecoder};
 use self::connections::{Acceptor, ConnectionLimits};
@@ -52,7 +52,7 @@ use self::observe::ObserveLayer;
 pub(crate) use self::settings::{quality_gate, quality_gate_reply};
 use self::tls::Tls;
 pub use self::tls::TlsError;
-use crate::access::{KeyText, Keys};
+use crate::access::{KeyText, Keys, Throttle};
 use crate::audit::{AuditError, AuditLog};
 use crate::config::{Config, ConfigError};
 use crate::contract::calibration_service_server::CalibrationServiceServer;
@@ -328,7 +328,8 @@ async fn serve(
     let security = &config.security;
     let has_web = !security.grpc_web_origins.is_empty();
     let tls = security.tls.clone().map(|files| Tls::load(files, has_web)).transpose()?.map(Arc::new);
-    let auditing = audit.map(|log| Auditing { log, all_calls: security.audit_all_calls });
+    let strangers = Arc::new(Throttle::new(STRANGERS_A_SECOND));
+    let auditing = audit.map(|log| Auditing { log, all_calls: security.audit_all_calls, strangers });
     let router = tonic::transport::Server::builder()
         // A caller who has gone without a word must not hold a connection for ever.
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

@@ -8,7 +8,7 @@ PROGRAM := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/facematch
 # Tests that found no real models and photos name themselves here.
 SKIPPED := $(TARGET)/skipped-tests
 
-.PHONY: setup setup-tests build demo test format lint unit docs
+.PHONY: setup setup-tests build demo test format lint deploy-lint unit docs
 
 setup:
 	@scripts/setup.sh
@@ -22,7 +22,7 @@ build: setup
 demo: build
 	@scripts/demo.sh $(PROGRAM)
 
-test: setup-tests format lint unit docs
+test: setup-tests format lint deploy-lint unit docs
 
 format:
 	cargo fmt --check
@@ -30,6 +30,9 @@ format:
 lint:
 	.tools/node_modules/.bin/buf lint proto
 	cargo clippy --locked --all-targets -- -D warnings
+
+deploy-lint:
+	@scripts/deploy-lint.sh
 
 unit:
 	@mkdir -p $(TARGET) && rm -f $(SKIPPED)

@@ -24,6 +24,7 @@ install_programs() {
     if [ "${1:-}" = tests ]; then
         python3 -c 'import ensurepip' >/dev/null 2>&1 || missing+=(python3-venv)
         has npm || missing+=(npm)
+        has systemd-analyze || missing+=(systemd)
         # A browser of Debian's, with the letters that it needs: the one that playwright downloads is not needed.
         has chromium-headless-shell || missing+=(chromium-headless-shell fonts-dejavu-core)
     fi
@@ -70,6 +71,14 @@ install_test_tools() {
         .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$wanted" ||
             fail "the tests' Python packages cannot be fetched: is the Python package index reachable?"
         cp "$wanted" .venv/requirements.txt
+    fi
+    # The linters of deploy/ and of the scripts.
+    if ! cmp -s deploy/requirements.txt .tools/checks/requirements.txt; then
+        say "making .tools/checks with $(grep -c == deploy/requirements.txt) Python packages"
+        python3 -m venv --clear .tools/checks
+        .tools/checks/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/requirements.txt ||
+            fail "the linters of deploy/ cannot be fetched: is the Python package index reachable?"
+        cp deploy/requirements.txt .tools/checks/requirements.txt
     fi
     local buf=1.75.0
     if [ "$(.tools/node_modules/.bin/buf --version 2>/dev/null)" != "$buf" ]; then

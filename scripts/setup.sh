@@ -72,7 +72,7 @@ install_test_tools() {
             fail "the tests' Python packages cannot be fetched: is the Python package index reachable?"
         cp "$wanted" .venv/requirements.txt
     fi
-    # The linters of deploy/ and of the scripts.
+    # The linters of deploy/, of the scripts and of what the program is built from.
     if ! cmp -s deploy/requirements.txt .tools/checks/requirements.txt; then
         say "making .tools/checks with $(grep -c == deploy/requirements.txt) Python packages"
         python3 -m venv --clear .tools/checks

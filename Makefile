@@ -8,7 +8,7 @@ PROGRAM := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/facematch
 # Tests that found no real models and photos name themselves here.
 SKIPPED := $(TARGET)/skipped-tests
 
-.PHONY: setup setup-tests build demo test format lint deploy-lint deny unit docs
+.PHONY: setup setup-tests build demo test format lint deploy-lint deny sbom unit docs
 
 setup:
 	@scripts/setup.sh
@@ -22,7 +22,7 @@ build: setup
 demo: build
 	@scripts/demo.sh $(PROGRAM)
 
-test: setup-tests format lint deploy-lint deny unit docs
+test: setup-tests format lint deploy-lint deny sbom unit docs
 
 format:
 	cargo fmt --check
@@ -37,6 +37,11 @@ deploy-lint:
 # Known faults of dependencies (`cargo deny check advisories`) are asked about apart: their list is not a package.
 deny:
 	.tools/checks/bin/cargo-deny --locked check licenses bans sources
+
+sbom:
+	@mkdir -p $(TARGET)
+	scripts/sbom.py > $(TARGET)/facematch.cdx.json
+	.tools/checks/bin/python scripts/sbom_valid.py $(TARGET)/facematch.cdx.json
 
 unit:
 	@mkdir -p $(TARGET) && rm -f $(SKIPPED)

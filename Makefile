@@ -5,10 +5,11 @@
 PROFILE ?= release
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 PROGRAM := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/facematch
+BUF := .tools/node_modules/.bin/buf
 # Tests that found no real models and photos name themselves here.
 SKIPPED := $(TARGET)/skipped-tests
 
-.PHONY: setup setup-tests build demo test format lint deploy-lint deny sbom unit docs
+.PHONY: setup setup-tests build demo test format lint deploy-lint deny sbom baseline unit docs
 
 setup:
 	@scripts/setup.sh
@@ -28,11 +29,16 @@ format:
 	cargo fmt --check
 
 lint:
-	.tools/node_modules/.bin/buf lint proto
+	$(BUF) lint proto
+	$(BUF) breaking proto --against proto/baseline.binpb
 	cargo clippy --locked --all-targets -- -D warnings
 
 deploy-lint:
 	@scripts/deploy-lint.sh
+
+# What the contract must stay compatible with: that of the last release (docs/release.md).
+baseline:
+	$(BUF) build proto --exclude-source-info --output proto/baseline.binpb
 
 # Known faults of dependencies (`cargo deny check advisories`) are asked about apart: their list is not a package.
 deny:

@@ -1,6 +1,8 @@
 //! Settings: defaults < file < environment < flags → one checked [`Config`]. Nothing else reads the environment.
 
 mod security;
+mod reading;
+mod reference;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use self::reading::{Origin, Reading, StatedSetting};
+pub use self::reference::reference;
 use crate::decode::PhotoLimits;
 use crate::model::{PackSource, Proxy, Tuning, shown_address};
 use crate::runtime::machine;
@@ -452,24 +456,8 @@ impl Config {
         file: Option<&Path>,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let mut faults = Vec::new();
-        let from_file = read_file(file, &environment, &mut faults);
-        let mut values = Values { stated: BTreeMap::new(), faults };
-        for setting in &SETTINGS {
-            let (value, origin) = if let Some(value) = flags.get(setting.key) {
-                (value.clone(), format!("--{}", setting.key.replace('_', "-")))
-            } else if let Some((name, value)) = from_environment(setting, &environment) {
-                (value, name.to_owned())
-            } else if let Some(value) = from_file.get(setting.key) {
-                (value.clone(), format!("{} in the file", setting.key))
-            } else {
-                (setting.default.to_owned(), setting.key.to_owned())
-            };
-            values.stated.insert(setting.key, (value, origin));
-        }
-        let config = values.config(&Folders::of_user(&environment));
-        values.check_together(&config);
-        if values.faults.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(values.faults)) }
+        let reading = Reading::of(flags, file, environment);
+        if reading.faults.is_empty() { Ok(reading.config) } else { Err(ConfigError::Invalid(reading.faults)) }
     }
 
     /// Returns where the model pack is. What has no slash in it is a name: whatever lies in the working folder, it is never

@@ -1,9 +1,10 @@
-//! Commands: one file each. `serve`, `detect`, `verify`, `calibrate`, `predict` and `score` run the models, `models` keeps them; the others
-//! are clients of the contract.
+//! Commands: one file each. `serve`, `detect`, `verify`, `calibrate`, `predict` and `score` run the models, `models` keeps them; `config`
+//! shows the settings; the others are clients of the contract.
 
 mod arguments;
 mod audit;
 mod calibrate;
+mod config;
 mod curve;
 mod detect;
 mod draw;
@@ -32,7 +33,7 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::Output;
 pub use self::output::printable_lines;
-use crate::config::{Config, SETTINGS, Scope};
+use crate::config::{ConfigError, Reading, SETTINGS, Scope};
 use crate::telemetry;
 
 /// How a command ended when nothing went wrong. An error is the third way.
@@ -54,7 +55,7 @@ impl Answer {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 match, or done · 1 no match; detect, enroll, calibrate: a photo without a face; load: calls failed;
-models verify: a pack is damaged · 2 error · 130 enroll: stopped by Ctrl-C
+models verify: a pack is damaged; config check: a fault · 2 error · 130 enroll: stopped by Ctrl-C
 
 Start here:
   facematch verify a.jpg b.jpg                    is this the same person?
@@ -99,10 +100,11 @@ enum Command {
     Audit(audit::Arguments),
     Load(load::Arguments),
     Models(models::Arguments),
+    Config(config::Arguments),
 }
 
 /// Which settings each command uses, besides those of all.
-const SCOPES: [(&str, &[Scope]); 15] = [
+const SCOPES: [(&str, &[Scope]); 16] = [
     ("serve", &[Scope::Packs, Scope::Model, Scope::Server]),
     ("detect", &[Scope::Packs, Scope::Model]),
     ("verify", &[Scope::Packs, Scope::Model]),
@@ -118,6 +120,7 @@ const SCOPES: [(&str, &[Scope]); 15] = [
     ("audit", &[]),
     ("load", &[Scope::Client]),
     ("models", &[Scope::Packs, Scope::Catalogue]),
+    ("config", &[Scope::Model, Scope::Packs, Scope::Catalogue, Scope::Server, Scope::Client]),
 ];
 
 /// Runs the command that the program's arguments ask for. Wrong arguments and `--help` end the process.
@@ -126,7 +129,12 @@ const SCOPES: [(&str, &[Scope]); 15] = [
 pub fn run() -> anyhow::Result<Answer> {
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let config = Config::load(&stated_settings(&matches), cli.config.as_deref())?;
+    let reading = Reading::of_process(&stated_settings(&matches), cli.config.as_deref());
+    // It tells of faults itself.
+    if !reading.faults.is_empty() && !matches!(cli.command, Command::Config(_)) {
+        return Err(ConfigError::Invalid(reading.faults).into());
+    }
+    let config = reading.config.clone();
     let filter = match (&config.log, &cli.command) {
         (Some(filter), _) => filter,
         (None, Command::Serve(_)) => "info",
@@ -153,6 +161,7 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Audit(arguments) => audit::run(&output, &arguments),
         Command::Load(arguments) => block_on(load::run(&config, &output, arguments)),
         Command::Models(arguments) => models::run(&config, &output, arguments),
+        Command::Config(arguments) => config::run(&reading, &output, &arguments),
     }
 }
 

@@ -12,6 +12,7 @@ mod embeddings;
 mod enroll;
 mod gallery;
 mod gallery_file;
+mod health;
 mod identify;
 mod identity;
 mod key;
@@ -55,7 +56,7 @@ impl Answer {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 match, or done · 1 no match; detect, enroll, calibrate: a photo without a face; load: calls failed;
-models verify: a pack is damaged; config check: a fault · 2 error · 130 enroll: stopped by Ctrl-C
+models verify: a pack is damaged; config check: a fault; health: not serving · 2 error · 130 enroll: stopped by Ctrl-C
 
 Start here:
   facematch verify a.jpg b.jpg                    is this the same person?
@@ -101,10 +102,11 @@ enum Command {
     Load(load::Arguments),
     Models(models::Arguments),
     Config(config::Arguments),
+    Health(health::Arguments),
 }
 
 /// Which settings each command uses, besides those of all.
-const SCOPES: [(&str, &[Scope]); 16] = [
+const SCOPES: [(&str, &[Scope]); 17] = [
     ("serve", &[Scope::Packs, Scope::Model, Scope::Server]),
     ("detect", &[Scope::Packs, Scope::Model]),
     ("verify", &[Scope::Packs, Scope::Model]),
@@ -121,6 +123,7 @@ const SCOPES: [(&str, &[Scope]); 16] = [
     ("load", &[Scope::Client]),
     ("models", &[Scope::Packs, Scope::Catalogue]),
     ("config", &[Scope::Model, Scope::Packs, Scope::Catalogue, Scope::Server, Scope::Client]),
+    ("health", &[Scope::Client]),
 ];
 
 /// Runs the command that the program's arguments ask for. Wrong arguments and `--help` end the process.
@@ -161,6 +164,7 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Audit(arguments) => audit::run(&output, &arguments),
         Command::Load(arguments) => block_on(load::run(&config, &output, arguments)),
         Command::Models(arguments) => models::run(&config, &output, arguments),
+        Command::Health(arguments) => block_on(health::run(&config, &output, arguments)),
         Command::Config(arguments) => config::run(&reading, &output, &arguments),
     }
 }

@@ -1,5 +1,5 @@
 //! Commands: one file each. `serve`, `detect`, `verify`, `calibrate`, `predict` and `score` run the models, `models` keeps them; `config`
-//! shows the settings; the others are clients of the contract.
+//! and `doctor` look at the settings and the machine; the others are clients of the contract.
 
 mod arguments;
 mod audit;
@@ -7,6 +7,7 @@ mod calibrate;
 mod config;
 mod curve;
 mod detect;
+mod doctor;
 mod draw;
 mod embeddings;
 mod enroll;
@@ -56,7 +57,7 @@ impl Answer {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 match, or done · 1 no match; detect, enroll, calibrate: a photo without a face; load: calls failed;
-models verify: a pack is damaged; config check: a fault; health: not serving · 2 error · 130 enroll: stopped by Ctrl-C
+models verify: a pack is damaged; config check, doctor: a fault; health: not serving · 2 error · 130 enroll: stopped by Ctrl-C
 
 Start here:
   facematch verify a.jpg b.jpg                    is this the same person?
@@ -102,11 +103,12 @@ enum Command {
     Load(load::Arguments),
     Models(models::Arguments),
     Config(config::Arguments),
+    Doctor(doctor::Arguments),
     Health(health::Arguments),
 }
 
 /// Which settings each command uses, besides those of all.
-const SCOPES: [(&str, &[Scope]); 17] = [
+const SCOPES: [(&str, &[Scope]); 18] = [
     ("serve", &[Scope::Packs, Scope::Model, Scope::Server]),
     ("detect", &[Scope::Packs, Scope::Model]),
     ("verify", &[Scope::Packs, Scope::Model]),
@@ -123,6 +125,7 @@ const SCOPES: [(&str, &[Scope]); 17] = [
     ("load", &[Scope::Client]),
     ("models", &[Scope::Packs, Scope::Catalogue]),
     ("config", &[Scope::Model, Scope::Packs, Scope::Catalogue, Scope::Server, Scope::Client]),
+    ("doctor", &[Scope::Packs, Scope::Model, Scope::Server]),
     ("health", &[Scope::Client]),
 ];
 
@@ -133,8 +136,8 @@ pub fn run() -> anyhow::Result<Answer> {
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let reading = Reading::of_process(&stated_settings(&matches), cli.config.as_deref());
-    // It tells of faults itself.
-    if !reading.faults.is_empty() && !matches!(cli.command, Command::Config(_)) {
+    // Those two tell of faults themselves.
+    if !reading.faults.is_empty() && !matches!(cli.command, Command::Config(_) | Command::Doctor(_)) {
         return Err(ConfigError::Invalid(reading.faults).into());
     }
     let config = reading.config.clone();
@@ -166,6 +169,7 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Models(arguments) => models::run(&config, &output, arguments),
         Command::Health(arguments) => block_on(health::run(&config, &output, arguments)),
         Command::Config(arguments) => config::run(&reading, &output, &arguments),
+        Command::Doctor(doctor::Arguments {}) => doctor::run(&reading, &output),
     }
 }
 

@@ -50,6 +50,42 @@ pub fn load_runtime(configured: Option<&Path>) -> Result<(), LibraryError> {
     environment(configured).map(|_| ())
 }
 
+/// Loads the library; returns where it lies, and which version it says it is.
+///
+/// *Errors*: those of [`load_runtime`].
+pub fn describe_runtime(configured: Option<&Path>) -> Result<(PathBuf, String), LibraryError> {
+    environment(configured)?;
+    let path = find(configured)?;
+    let version = version(&path).unwrap_or_else(|| "of an unknown version".to_owned());
+    Ok((path, version))
+}
+
+/// Asks a library that is loaded for its version: ort asks too, and does not tell.
+#[cfg(unix)]
+fn version(path: &Path) -> Option<String> {
+    use std::os::unix::ffi::OsStrExt;
+    type GetApiBase = extern "C" fn() -> *const ort::sys::OrtApiBase;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    #[expect(unsafe_code, reason = "calls of the C library and of the runtime's")]
+    // SAFETY: both names end with a zero, and nothing is loaded that is not (`RTLD_NOLOAD`). The symbol has this type in
+    // every version (onnxruntime_c_api.h), its text is the library's own, and the library is never let go: not by ort either.
+    unsafe {
+        let library = libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+        let symbol = if library.is_null() { library } else { libc::dlsym(library, c"OrtGetApiBase".as_ptr()) };
+        if symbol.is_null() {
+            return None;
+        }
+        let base = std::mem::transmute::<*mut libc::c_void, GetApiBase>(symbol)();
+        let version = ((*base).GetVersionString)();
+        std::ffi::CStr::from_ptr(version).to_str().ok().map(str::to_owned)
+    }
+}
+
+#[cfg(not(unix))]
+fn version(_path: &Path) -> Option<String> {
+    None
+}
+
 pub(super) fn environment(configured: Option<&Path>) -> Result<&'static Environment, LibraryError> {
     static LOADING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = LOADING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -96,6 +132,13 @@ fn places() -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn version_of_what_is_not_loaded_is_not_told() {
+        assert_eq!(version(Path::new("/nonexistent/lib.so")), None);
+        assert_eq!(version(Path::new("/etc/passwd")), None);
+    }
 
     #[test]
     fn find_configured_but_absent_says_what_to_do_in_one_line() {

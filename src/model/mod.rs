@@ -22,7 +22,7 @@ pub use catalogue::{Catalogue, CatalogueError, Entry, Licence, Published, Source
 pub use download::{DownloadError, Downloader, Progress, Proxy, SLACK_BYTES, shown_address};
 pub use golden::Golden;
 pub use installed::{Difference, Record, RecordError, checksums, sha256_of};
-pub use library::{LibraryError, load_runtime};
+pub use library::{LibraryError, describe_runtime, load_runtime};
 pub use manifest::curve_section;
 pub use pack::{Pack, PackError, PackSource, Tuning};
 pub use packs::{LockedPacks, PackName, Packs, PacksError, Staged};

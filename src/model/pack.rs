@@ -180,6 +180,8 @@ pub struct Pack {
     pub curve: Option<Arc<KnownCurve>>,
     /// What both networks compute.
     pub golden: Golden,
+    /// Whether the manifest says what they must compute; then they do.
+    pub golden_is_stated: bool,
     detector_file: ModelFile,
     recognizer_file: ModelFile,
     environment: &'static Environment,
@@ -234,6 +236,7 @@ impl Pack {
         let known = |(curve, source)| KnownCurve::new(id.clone(), &curve, CurveOf::Pack, source, None);
         Ok(Self {
             golden,
+            golden_is_stated: parts.golden.is_some(),
             curve: parts.curve.map(known).map(Arc::new),
             id,
             name: parts.name,

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Prints a CycloneDX bill of materials of the program, from Cargo.lock and `cargo metadata`: nothing is built or installed.
 
-What is linked into the program is `required` (macros too), what only its build runs is `excluded`; tests and benches are not in it. The
-same commit makes the same bytes: the date is SOURCE_DATE_EPOCH's, or the commit's.
+What is linked into the program is `required` (macros too), what only its build runs is `excluded`; tests and benches are
+not in it. The same commit makes the same bytes: the date is SOURCE_DATE_EPOCH's, or the commit's.
 """
 import datetime
 import hashlib

@@ -1,8 +1,8 @@
 //! Settings: defaults < file < environment < flags → one checked [`Config`]. Nothing else reads the environment.
 
-mod security;
 mod reading;
 mod reference;
+mod security;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! The durable store. The adapter of sled: no other file names it.
+//! The durable store. The adapter of sled: no file but this and those of `store/` names it.
 //!
 //! One tree, so that one batch is one atomic change. Its keys:
 //!
@@ -22,26 +22,28 @@
 //! sled keeps what was deleted in its files until it happens to use their place again. [`Store::begin_copy`] and what follows
 //! it copy all that is left into a new folder beside the old one, which is then removed.
 
+mod copying;
+mod opening;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
-use std::time::Duration;
 
 use sled::{Batch, Db};
 
-use super::crash::step;
 use super::curves::{CurveOwner, CurveRecord};
 use super::keys::KeyRecord;
-use super::marker::{self, Marker};
+use super::marker::Marker;
 use super::memory;
 use super::record::{self, GalleryRecord, StagedRecord};
-use super::types::{Gallery, Identity, StoreError};
+use super::types::{Gallery, Identity};
 use crate::access::KeyId;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId};
 use crate::error::Error;
 
-const FORMAT: u32 = 1;
+pub(super) use self::copying::Copying;
+
 const FORMAT_KEY: &[u8] = b"m/format";
 const SEQUENCE_KEY: &[u8] = b"m/sequence";
 const ID_KEY: &[u8] = b"m/id";
@@ -67,14 +69,6 @@ const SHED_MIN: u64 = 10_000;
 const SHED_KEYS: usize = 2_048;
 const SHED_PASSES: usize = 65;
 
-/// What a copy of the store writes between two flushes.
-const COPY_STEP_BYTES: usize = 4 << 20;
-
-/// How long to wait for a lock that is held: a server that is just ending, or a child process that has not yet closed what
-/// it was born with.
-const LOCK_WAITS: usize = 20;
-const LOCK_WAIT: Duration = Duration::from_millis(50);
-
 /// A gallery and the number of its key range.
 pub(super) struct StoredGallery {
     pub number: u64,
@@ -99,14 +93,6 @@ pub(super) struct Store {
 pub(super) struct Watch {
     prefix: Vec<u8>,
     changed: Mutex<BTreeSet<Vec<u8>>>,
-}
-
-/// A copy of the store in the making.
-pub(super) struct Copying {
-    db: Db,
-    name: String,
-    watch: Arc<Watch>,
-    after: Vec<u8>,
 }
 
 /// Writes between two markers at most: what a damaged end of the store can hide from the next start.
@@ -212,71 +198,6 @@ impl Watch {
 }
 
 impl Store {
-    /// Opens or makes the store in a folder.
-    ///
-    /// *Errors*: [`StoreError`]; a folder that another process has open is one.
-    pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let unopenable = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Unopenable {
-            folder: folder.to_path_buf(),
-            source,
-        };
-        let damaged = |what| StoreError::Damaged { folder: folder.to_path_buf(), marker: Marker::path(folder), what };
-        marker::make_folder(folder).map_err(|error| unopenable(error.into()))?;
-        let marker = Marker::read(folder).map_err(|error| unopenable(error.into()))?;
-        let name = match &marker {
-            Some(marker) => marker.store_folder.clone(),
-            None => latest_store(folder).map_or_else(|| store_name(1), store_name),
-        };
-        let path = folder.join(&name);
-        marker::make_folder(&path).map_err(|error| unopenable(error.into()))?;
-        let mut waits = 0;
-        let opened = loop {
-            // sled meets some damage with a panic, whose words are of no use to anybody.
-            let opened = std::panic::catch_unwind(|| open_or_make(&path, marker.is_none()));
-            match opened.map_err(|_| damaged("its pages cannot be read"))? {
-                // sled's words for a file lock that is held.
-                Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
-                    if waits == LOCK_WAITS {
-                        return Err(StoreError::InUse { folder: folder.to_path_buf() });
-                    }
-                }
-                opened => break opened.map_err(|error| unopenable(error.into()))?,
-            }
-            waits += 1;
-            std::thread::sleep(LOCK_WAIT);
-        };
-        let db = opened.ok_or_else(|| damaged("what was written is not there"))?;
-        let found = db.get(FORMAT_KEY).map_err(|error| unopenable(error.into()))?;
-        match found.map(|bytes| <[u8; 4]>::try_from(&*bytes).map_or(0, u32::from_be_bytes)) {
-            Some(FORMAT) => {}
-            found => return Err(StoreError::WrongFormat { expected: FORMAT, found: found.unwrap_or(0) }),
-        }
-        let id = db.get(ID_KEY).map_err(|error| unopenable(error.into()))?;
-        let store_id = String::from_utf8_lossy(&id.unwrap_or_default()).into_owned();
-        let marked = Marker { store_id, sequence: 0, store_folder: name };
-        let store = Self {
-            folder: folder.to_path_buf(),
-            logged: Mutex::new(logged(&db).map_err(|error| unopenable(error.into()))?),
-            db: RwLock::new(db),
-            marked: Mutex::new(marked.clone()),
-            watches: Mutex::default(),
-            uses: AtomicU64::new(0),
-        };
-        let sequence = store.sequence().map_err(|error| unopenable(error.into()))?;
-        if let Some(marker) = marker {
-            if marker.store_id != marked.store_id {
-                return Err(damaged("it is another store than the one that the file speaks of"));
-            }
-            if sequence < marker.sequence {
-                return Err(damaged("its last writes are not there"));
-            }
-        }
-        store.mark(sequence).map_err(|error| unopenable(error.into()))?;
-        // Logged where it fails; the next copy begins by removing it.
-        let _ = store.remove_left_over();
-        Ok(store)
-    }
-
     /// Returns the data folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
@@ -550,98 +471,6 @@ impl Store {
         changes
     }
 
-    /// Begins a copy of all that is left in the store.
-    pub(super) fn begin_copy(&self) -> Result<Copying, Error> {
-        let watch = self.watch(Vec::new());
-        let current = lock(&self.marked).store_folder.clone();
-        let name = store_name(store_number(&current).unwrap_or(0).saturating_add(1));
-        let path = self.folder.join(&name);
-        // Nothing of an earlier copy may be in this one.
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::internal(error)),
-            _ => {}
-        }
-        marker::make_folder(&path).map_err(Error::internal)?;
-        let db = configuration(&path).open().map_err(failure)?;
-        Ok(Copying { db, name, watch, after: Vec::new() })
-    }
-
-    /// Copies the next few records and returns how many identities were among them; `None` when there are no more.
-    pub(super) fn copy_some(&self, copying: &mut Copying) -> Result<Option<u64>, Error> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let mut batch = Batch::default();
-        let (mut bytes, mut identities) = (0, 0);
-        for entry in self.db().range::<&[u8], _>((Excluded(copying.after.as_slice()), Unbounded)) {
-            let (key, value) = entry.map_err(failure)?;
-            bytes += key.len() + value.len();
-            identities += u64::from(key.starts_with(IDENTITIES));
-            copying.after = key.to_vec();
-            if is_copied(&key) {
-                batch.insert(key, value);
-            }
-            if bytes >= COPY_STEP_BYTES {
-                break;
-            }
-        }
-        copying.db.apply_batch(batch).map_err(failure)?;
-        copying.db.flush().map_err(failure)?;
-        Ok((bytes > 0).then_some(identities))
-    }
-
-    /// Copies what changed since it was copied and returns how much that was.
-    pub(super) fn copy_changes(&self, copying: &Copying) -> Result<usize, Error> {
-        let db = self.db();
-        let changed = copying.watch.take();
-        let mut batch = Batch::default();
-        for key in changed.iter().filter(|key| is_copied(key)) {
-            match db.get(key).map_err(failure)? {
-                Some(value) => batch.insert(key.as_slice(), value),
-                None => batch.remove(key.as_slice()),
-            }
-        }
-        copying.db.apply_batch(batch).map_err(failure)?;
-        copying.db.flush().map_err(failure)?;
-        Ok(changed.len())
-    }
-
-    /// Puts the copy in the store's place. The caller sees to it that nothing is written meanwhile, and that all of the
-    /// store's own writes are durable.
-    ///
-    /// *Errors*: those of the copy; the store then goes on as it was.
-    pub(super) fn switch(&self, copying: Copying, sequence: u64) -> Result<(), Error> {
-        let copied = self.copy_changes(&copying).and_then(|_| {
-            step("copied");
-            let mut marked = lock(&self.marked);
-            let marker = Marker { sequence, store_folder: copying.name.clone(), ..marked.clone() };
-            if let Err(error) = marker.write(&self.folder) {
-                // Renamed all the same, and only not known to be durable? Then there is no way back.
-                let is_there = Marker::read(&self.folder).is_ok_and(|found| found.as_ref() == Some(&marker));
-                if !is_there {
-                    return Err(Error::internal(error));
-                }
-            }
-            *marked = marker;
-            Ok(())
-        });
-        if let Err(error) = copied {
-            self.drop_copy(copying);
-            return Err(error);
-        }
-        step("switched");
-        let old = std::mem::replace(&mut *self.db.write().unwrap_or_else(PoisonError::into_inner), copying.db);
-        drop(old);
-        // The log goes with the snapshots, which the caller removes.
-        lock(&self.logged).clear();
-        self.remove_left_over().map_err(|_| NOT_REMOVED)
-    }
-
-    /// Gives a copy up.
-    pub(super) fn drop_copy(&self, copying: Copying) {
-        drop(copying);
-        // What is left is removed before the next copy, and told of in the log now.
-        let _ = self.remove_left_over();
-    }
-
     /// Has sled let go of the pages that it keeps beyond its cache. It notes each use of a page in a list of 64, one for each
     /// 256th of the pages, and looks for pages to drop only when a list is full: after a scan of everything, or an import,
     /// it keeps 16,384 pages, 350 MB. Using a few pages often fills the lists. *Cost*: about .2 s, none where only few
@@ -674,38 +503,9 @@ impl Store {
         self.db().size_on_disk().unwrap_or(0)
     }
 
-    /// Removes the folders of copies that are not the store: given up, or copied from.
-    fn remove_left_over(&self) -> std::io::Result<()> {
-        let mut removed = Ok(());
-        let current = store_number(&lock(&self.marked).store_folder);
-        for other in store_numbers(&self.folder).into_iter().filter(|number| Some(*number) != current) {
-            if let Err(error) = std::fs::remove_dir_all(self.folder.join(store_name(other))) {
-                tracing::warn!(%error, "a folder of the store that is no longer used cannot be removed");
-                removed = Err(error);
-            }
-        }
-        removed
-    }
-
     fn db(&self) -> Db {
         self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
-
-/// Opens the database, or makes one where that is allowed; `None` where there is nothing and nothing may be made.
-fn open_or_make(folder: &Path, may_make: bool) -> sled::Result<Option<Db>> {
-    let db = configuration(folder).open()?;
-    if db.get(FORMAT_KEY)?.is_none() {
-        if !may_make || !db.is_empty() {
-            return Ok(None);
-        }
-        let mut batch = Batch::default();
-        batch.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
-        batch.insert(ID_KEY, uuid::Uuid::now_v7().to_string().as_bytes());
-        db.apply_batch(batch)?;
-        db.flush()?;
-    }
-    Ok(Some(db))
 }
 
 /// No timed flushes: the writer flushes each group before it is acknowledged.
@@ -713,43 +513,10 @@ fn configuration(folder: &Path) -> sled::Config {
     sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None)
 }
 
-fn logged(db: &Db) -> sled::Result<BTreeSet<u64>> {
-    let numbers = db.scan_prefix(LOGGED).keys().map(|key| {
-        let key = key?;
-        Ok(key.strip_prefix(LOGGED).and_then(|number| Some(u64::from_be_bytes(number.try_into().ok()?))))
-    });
-    numbers.filter_map(Result::transpose).collect()
-}
-
 /// Returns the name of the folder of a store: compactions count up.
 fn store_name(number: u64) -> String {
     format!("store-{number}")
 }
-
-/// Without a marker: of the stores that open and are whole, the one that was written to last. A copy that is not complete has
-/// no format yet.
-fn latest_store(folder: &Path) -> Option<u64> {
-    let mut numbers = store_numbers(folder);
-    numbers.sort_unstable();
-    if let [only] = numbers[..] {
-        return Some(only); // damaged or not: opening it will tell
-    }
-    let sequence_of = |number: u64| {
-        let db = std::panic::catch_unwind(|| configuration(&folder.join(store_name(number))).open().ok()).ok()??;
-        db.get(FORMAT_KEY).ok()??;
-        let sequence = db.get(SEQUENCE_KEY).ok()?.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok());
-        Some((sequence.map_or(0, u64::from_be_bytes), number))
-    };
-    numbers.into_iter().filter_map(sequence_of).max().map(|(_, number)| number)
-}
-
-/// Tells whether a copy takes a record: the log of changes is worth nothing without the snapshots, which go with the old
-/// store, and holds ids of people who were deleted.
-fn is_copied(key: &[u8]) -> bool {
-    !key.starts_with(LOG) && !key.starts_with(LOGGED)
-}
-
-const NOT_REMOVED: Error = Error::Unavailable("it is compacted, but a file of before cannot be removed: see the log");
 
 /// Returns the numbers of all folders of stores in a data folder.
 fn store_numbers(folder: &Path) -> Vec<u64> {

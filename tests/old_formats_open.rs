@@ -16,17 +16,23 @@ use facematch::biometrics::ids::TemplateId;
 use facematch::biometrics::pose::Pose;
 use facematch::biometrics::quality::FaceQuality;
 use facematch::gallery::{
-    CurveOwner, EnrolledTemplate, Enrollment, Galleries, GallerySettings, IdentityChange, IfExists, MetadataValue,
-    NewCurve, PersonDetails,
+    CurveOwner, EnrolledTemplate, Enrollment, Galleries, GallerySettings, IdentityChange, IfExists, MasterKey,
+    MetadataValue, NewCurve, PersonDetails,
 };
 
-/// Stores by the format that they have.
-const STORES: [&str; 1] = ["store-format-1"];
+/// Stores by the format that they have, and whether they are encrypted.
+const STORES: [(&str, bool); 3] =
+    [("store-format-1", false), ("store-format-2", false), ("store-format-2-encrypted", true)];
 const GALLERY_FILES: [&str; 1] = ["gallery-file-1"];
 
 /// Who is in the gallery `people` of each: of those who were enrolled, one was deleted.
 const ENROLLED: std::ops::Range<u64> = 0..5;
 const DELETED: u64 = 3;
+
+/// The key of all encrypted fixtures.
+fn key() -> MasterKey {
+    MasterKey::parse(&"5e".repeat(32), "the fixtures").expect("a key")
+}
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -148,17 +154,19 @@ async fn assert_takes_writes(galleries: &Galleries, name: &str) {
 
 #[test]
 fn store_of_every_format_opens_with_who_was_in_it_and_takes_writes() {
-    for name in STORES {
+    for (name, is_encrypted) in STORES {
+        let key = is_encrypted.then(key);
         let folder = tempfile::tempdir().expect("a folder");
         let packed = std::fs::File::open(fixture(&format!("{name}.tar.gz"))).expect("the fixture");
         tar::Archive::new(flate2::read::GzDecoder::new(packed)).unpack(folder.path()).expect("unpack");
-        let galleries = Galleries::open(folder.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let open = || Galleries::open_with_key(folder.path(), key.as_ref());
+        let galleries = open().unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_holds_people(&galleries, name);
         assert_holds_the_rest(&galleries, name);
         runtime().block_on(assert_takes_writes(&galleries, name));
         galleries.close();
         drop(galleries);
-        let galleries = Galleries::open(folder.path()).unwrap_or_else(|error| panic!("{name}, again: {error}"));
+        let galleries = open().unwrap_or_else(|error| panic!("{name}, again: {error}"));
         assert_index_agrees(&galleries, "people", name);
         assert_holds_the_rest(&galleries, name);
         galleries.close();
@@ -185,19 +193,21 @@ fn gallery_file_of_every_format_is_imported_and_takes_writes() {
 fn fixtures_are_written_where_asked() {
     let Ok(folder) = std::env::var("FACEMATCH_FIXTURES").map(PathBuf::from) else { return };
     std::fs::create_dir_all(&folder).expect("a folder");
-    let data = tempfile::tempdir().expect("a folder");
-    let galleries = Galleries::open(data.path()).expect("open");
-    runtime().block_on(fill(&galleries));
-    let mut file = Vec::new();
-    let take = |part: facematch::gallery::ExportPart| {
-        file.extend_from_slice(&part.bytes);
-        Ok(())
-    };
-    galleries.export(&gallery("people"), take).expect("export");
-    std::fs::write(folder.join("gallery-file.gallery"), file).expect("write");
-    galleries.close();
-    drop(galleries);
-    pack_folder(data.path(), &folder.join("store-format.tar.gz"));
+    for (name, key) in [("store-format", None), ("store-format-encrypted", Some(key()))] {
+        let data = tempfile::tempdir().expect("a folder");
+        let galleries = Galleries::open_with_key(data.path(), key.as_ref()).expect("open");
+        runtime().block_on(fill(&galleries));
+        let mut file = Vec::new();
+        let take = |part: facematch::gallery::ExportPart| {
+            file.extend_from_slice(&part.bytes);
+            Ok(())
+        };
+        galleries.export(&gallery("people"), take).expect("export");
+        std::fs::write(folder.join("gallery-file.gallery"), file).expect("write");
+        galleries.close();
+        drop(galleries);
+        pack_folder(data.path(), &folder.join(format!("{name}.tar.gz")));
+    }
 }
 
 fn pack_folder(folder: &Path, file: &Path) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::galleries::Galleries;
-use super::store::Copying;
+use super::store::{Copying, Store};
 use crate::error::Error;
 use crate::runtime::disk;
 
@@ -51,8 +51,8 @@ impl Galleries {
         self.keeper.snapshots.replace_all(|| {
             // Records of deleted galleries must not come into the copy, not even for a moment.
             while self.writer.submit(|change| change.store.purge_some(PURGE_STEP))?.wait()? {}
-            self.check_room(state.bytes_before)?;
-            let mut copying = self.store.begin_copy()?;
+            check_room(&self.store, state.bytes_before)?;
+            let mut copying = self.store.begin_copy(None)?;
             if let Err(error) = self.copy(&mut copying, &mut state, &mut go_on) {
                 self.store.drop_copy(copying);
                 return Err(error);
@@ -67,16 +67,6 @@ impl Galleries {
         Ok(state)
     }
 
-    /// Checks that the disk has room for some bytes and a reserve.
-    pub(super) fn check_room(&self, bytes: u64) -> Result<(), Error> {
-        match disk::free_bytes(self.store.folder()) {
-            Some(free) if free < bytes.saturating_add(FREE_BYTES_MIN) => {
-                Err(Error::Unavailable("the disk has no room for another copy of the store"))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn copy(
         &self,
         copying: &mut Copying,
@@ -86,7 +76,7 @@ impl Galleries {
         while let Some(identities) = self.store.copy_some(copying)? {
             state.identities += identities;
             // A disk that filled up would stop all writes.
-            self.check_room(0)?;
+            check_room(&self.store, 0)?;
             go_on(*state)?;
         }
         for _ in 0..ROUNDS_MAX {
@@ -96,6 +86,16 @@ impl Galleries {
             go_on(*state)?;
         }
         Ok(())
+    }
+}
+
+/// Checks that the disk has room for some bytes and a reserve.
+pub(super) fn check_room(store: &Store, bytes: u64) -> Result<(), Error> {
+    match disk::free_bytes(store.folder()) {
+        Some(free) if free < bytes.saturating_add(FREE_BYTES_MIN) => {
+            Err(Error::Unavailable("the disk has no room for another copy of the store"))
+        }
+        _ => Ok(()),
     }
 }
 

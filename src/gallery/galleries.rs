@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::compaction::Compacting;
 use super::curves;
+use super::encryption::MasterKey;
 use super::enrolment::{self, Enrolled, Enrollment};
 use super::import::{Importing, Sole};
 use super::index::{Delta, GalleryIndex, Indexes};
@@ -91,7 +92,15 @@ impl Galleries {
     ///
     /// *Errors*: [`StoreError`]. *Cost*: reads every record. Blocks.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let store = Store::open(folder)?;
+        Self::open_with_key(folder, None)
+    }
+
+    /// Does the same by the key that the store is encrypted with. A new store is encrypted where there is a key.
+    ///
+    /// *Errors*: the same; where there is another key than the store's, or none, or one and the store is plain, nothing is
+    /// touched.
+    pub fn open_with_key(folder: &Path, key: Option<&MasterKey>) -> Result<Self, StoreError> {
+        let store = Store::open(folder, key)?;
         let unopenable =
             |error: Error| StoreError::Unopenable { folder: folder.to_path_buf(), source: Box::new(error) };
         let indexes = Indexes::default();

@@ -162,7 +162,8 @@ impl Snapshots {
         if disk::free_bytes(&self.data).is_some_and(|free| free < bytes.saturating_add(FREE_BYTES_MIN)) {
             return Err(Error::Unavailable("the disk has no room for a snapshot"));
         }
-        let subject = Subject { store_id: self.store.id(), number, sequence, index: &shared.index };
+        let (store_id, key) = (self.store.id(), self.store.key());
+        let subject = Subject { store_id, number, sequence, index: &shared.index, key };
         let written = snapshot::write_file(&self.data, &subject);
         if read(&shared.index).number != number {
             // It moved to another pack meanwhile: what was written is of two galleries, and is removed as of one that is no more.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::compaction::check_room;
 use super::crash::step;
 use super::galleries::{Galleries, build_index, find_gallery};
 use super::import::Sole;
@@ -145,10 +146,10 @@ impl Galleries {
         }
         let mut state = MigrationState { identities_total: self.check_chips(&from)?, ..Default::default() };
         // A second copy is written. A disk that filled up would stop all writes.
-        self.check_room(self.store.bytes_on_disk())?;
+        check_room(&self.store, self.store.bytes_on_disk())?;
         let mut migration = self.begin_migration(from, &plan, embed, sole)?;
         migration.embed_all(&mut state, &mut |state| {
-            self.check_room(0)?;
+            check_room(&self.store, 0)?;
             go_on(state)
         })?;
         let comparison = self.compare(&migration)?;

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use super::filter::Filter;
 use super::types::Gallery;
 use super::{
-    Enrolled, EnrolledTemplate, Enrollment, Galleries, GalleryChange, Identity, IdentityChange, IfExists,
-    MetadataValue, Scope, Search, SearchPolicy, Synthetic,
+    Enrolled, EnrolledTemplate, Enrollment, Galleries, GalleryChange, Identity, IdentityChange, IfExists, MasterKey,
+    MetadataValue, Scope, Search, SearchPolicy, Synthetic, change_key,
 };
 use crate::biometrics::enrolment::CheckDefaults;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
@@ -128,6 +128,9 @@ struct Trial {
     model: Model,
     random: Random,
     runtime: tokio::runtime::Runtime,
+    /// Keys that the store is encrypted with in turn; none: it stays plain.
+    keys: Vec<Option<MasterKey>>,
+    key: Option<MasterKey>,
 }
 
 impl Trial {
@@ -227,8 +230,15 @@ impl Trial {
             galleries.close();
         }
         drop(galleries);
-        self.galleries = Some(Galleries::open(self.folder.path()).expect("open again"));
-        format!("restart, closed: {is_closed}")
+        if !self.keys.is_empty() {
+            let to = self.keys[self.random.below(self.keys.len() as u64) as usize].clone();
+            if to.as_ref().map(MasterKey::id) != self.key.as_ref().map(MasterKey::id) {
+                change_key(self.folder.path(), self.key.as_ref(), to.as_ref(), |_| ()).expect("change the key");
+                self.key = to;
+            }
+        }
+        self.galleries = Some(Galleries::open_with_key(self.folder.path(), self.key.as_ref()).expect("open again"));
+        format!("restart, closed: {is_closed}, key {:?}", self.key)
     }
 
     fn snapshot(&mut self, id: &'static str) -> String {
@@ -301,6 +311,16 @@ impl Trial {
 
 #[test]
 fn random_operations_and_restarts_match_a_plain_model() {
+    run(Vec::new());
+}
+
+#[test]
+fn random_operations_match_a_plain_model_while_the_key_changes() {
+    let key = || Some(MasterKey::random().expect("a key"));
+    run(vec![None, key(), key()]);
+}
+
+fn run(keys: Vec<Option<MasterKey>>) {
     let seed = std::env::var("FACEMATCH_SEED").map_or_else(
         |_| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_nanos() as u64,
         |seed| seed.parse().expect("FACEMATCH_SEED is a number"),
@@ -309,7 +329,7 @@ fn random_operations_and_restarts_match_a_plain_model() {
     let folder = tempfile::tempdir().expect("a folder");
     let galleries = Some(Galleries::open(folder.path()).expect("open"));
     let (model, random) = (Model::new(), Random(seed | 1));
-    let mut trial = Trial { folder, galleries, model, random, runtime: runtime() };
+    let mut trial = Trial { folder, galleries, model, random, runtime: runtime(), keys, key: None };
     for operation in 0..OPERATIONS {
         let context = trial.step();
         if operation % 10 == 0 || context.starts_with("restart") {

@@ -3,13 +3,15 @@
 //! ```text
 //! "FMR" | version (1 byte) | CRC-32 of key and message (4 bytes, little endian) | message (protobuf)
 //! ```
-//! The checksum covers the key, so that a record found under another key is damaged too.
+//! The checksum covers the key, so that a record found under another key is damaged too. Identities of an encrypted store are
+//! of version 3: see `encryption.rs`. A new version comes with a new format of the store.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 
+use super::encryption::SEALED_VERSION;
 pub(super) use super::gallery_record::{GalleryRecord, gallery, gallery_record};
 use super::packed::{pack, unpack};
 use super::types::{EnrolledTemplate, Identity, MetadataValue, PersonDetails};
@@ -20,7 +22,7 @@ use crate::biometrics::quality::FaceQuality;
 use crate::biometrics::template::Template;
 use crate::error::Error;
 
-const MAGIC: &[u8; 3] = b"FMR";
+pub(super) const MAGIC: &[u8; 3] = b"FMR";
 const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 8;
 
@@ -44,6 +46,14 @@ pub(super) struct StagedRecord {
     pub pack_id: String,
     #[prost(uint32, tag = "7")]
     pub dimension: u32,
+}
+
+/// Whether a store is encrypted.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct EncryptionRecord {
+    /// Of the master key; empty: it is not.
+    #[prost(bytes = "vec", tag = "1")]
+    pub key_id: Vec<u8>,
 }
 
 #[derive(PartialEq, Message)]
@@ -111,29 +121,41 @@ struct TimeRecord {
 
 /// Frames a message for its key.
 pub(super) fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
-    let body = message.encode_to_vec();
+    frame(key, &message.encode_to_vec())
+}
+
+/// Frames the bytes of a message for its key.
+pub(super) fn frame(key: &[u8], body: &[u8]) -> Vec<u8> {
     let mut record = Vec::with_capacity(HEADER_BYTES + body.len());
     record.extend_from_slice(MAGIC);
     record.push(VERSION);
-    record.extend_from_slice(&checksum(key, &body).to_le_bytes());
-    record.extend_from_slice(&body);
+    record.extend_from_slice(&checksum(key, body).to_le_bytes());
+    record.extend_from_slice(body);
     record
 }
 
 /// Opens a record. *Errors*: [`Error::DataLoss`] where anything about it is wrong.
 pub(super) fn unseal<M: Message + Default>(key: &[u8], record: &[u8]) -> Result<M, Error> {
+    M::decode(unframe(key, record)?).map_err(|_| Error::DataLoss("its message cannot be decoded"))
+}
+
+/// Returns the bytes of a record's message. *Errors*: [`Error::DataLoss`].
+pub(super) fn unframe<'a>(key: &[u8], record: &'a [u8]) -> Result<&'a [u8], Error> {
     let (header, body) = record.split_first_chunk::<HEADER_BYTES>().ok_or(Error::DataLoss("it is too short"))?;
     let [m0, m1, m2, version, c0, c1, c2, c3] = *header;
     if [m0, m1, m2] != *MAGIC {
         return Err(Error::DataLoss("it does not begin as a record"));
     }
-    if version != VERSION {
-        return Err(Error::DataLoss("it is of another version"));
+    match version {
+        VERSION => {}
+        SEALED_VERSION => return Err(Error::DataLoss("it is encrypted, in a store that is not")),
+        ..VERSION => return Err(Error::DataLoss("it is of a version that was never released")),
+        _ => return Err(Error::DataLoss("a newer facematch wrote it")),
     }
     if u32::from_le_bytes([c0, c1, c2, c3]) != checksum(key, body) {
         return Err(Error::DataLoss("its checksum is wrong"));
     }
-    M::decode(body).map_err(|_| Error::DataLoss("its message cannot be decoded"))
+    Ok(body)
 }
 
 fn checksum(key: &[u8], body: &[u8]) -> u32 {
@@ -143,8 +165,9 @@ fn checksum(key: &[u8], body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-pub(super) fn seal_identity(key: &[u8], identity: &Identity) -> Vec<u8> {
-    seal(key, &identity_record(identity))
+/// Returns the message of an identity's record.
+pub(super) fn identity_message(identity: &Identity) -> Vec<u8> {
+    identity_record(identity).encode_to_vec()
 }
 
 pub(super) fn identity_record(identity: &Identity) -> IdentityRecord {
@@ -168,9 +191,10 @@ pub(super) fn identity_record(identity: &Identity) -> IdentityRecord {
     }
 }
 
-/// *Errors*: [`Error::DataLoss`].
-pub(super) fn unseal_identity(key: &[u8], id: IdentityId, record: &[u8], dimension: usize) -> Result<Identity, Error> {
-    identity(id, unseal(key, record)?, dimension)
+/// Reads the message of an identity's record. *Errors*: [`Error::DataLoss`].
+pub(super) fn read_identity(id: IdentityId, message: &[u8], dimension: usize) -> Result<Identity, Error> {
+    let record = IdentityRecord::decode(message).map_err(|_| Error::DataLoss("its message cannot be decoded"))?;
+    identity(id, record, dimension)
 }
 
 /// *Errors*: [`Error::DataLoss`] where a value is not one that was ever written.
@@ -334,8 +358,10 @@ mod tests {
     #[test]
     fn damaged_record_is_data_loss_wherever_the_damage_is() {
         let identity = somebody();
-        let sealed = seal_identity(b"key", &identity);
-        let open = |key: &[u8], bytes: &[u8]| unseal_identity(key, identity.id.clone(), bytes, 3);
+        let sealed = frame(b"key", &identity_message(&identity));
+        let open_as =
+            |key: &[u8], bytes: &[u8], dimension| read_identity(identity.id.clone(), unframe(key, bytes)?, dimension);
+        let open = |key: &[u8], bytes: &[u8]| open_as(key, bytes, 3);
         for at in 0..sealed.len() {
             for bit in [1, 0x80] {
                 let mut damaged = sealed.clone();
@@ -345,14 +371,13 @@ mod tests {
             assert!(matches!(open(b"key", &sealed[..at]), Err(Error::DataLoss(_))), "cut to {at}");
         }
         assert!(matches!(open(b"yek", &sealed), Err(Error::DataLoss(_))));
-        assert!(matches!(unseal_identity(b"key", identity.id.clone(), &sealed, 4), Err(Error::DataLoss(_))));
+        assert!(matches!(open_as(b"key", &sealed, 4), Err(Error::DataLoss(_))));
     }
 
     #[test]
     fn record_comes_back_as_it_was() {
         let identity = somebody();
-        let sealed = seal_identity(b"key", &identity);
-        let back = unseal_identity(b"key", identity.id.clone(), &sealed, 3).expect("whole");
+        let back = read_identity(identity.id.clone(), &identity_message(&identity), 3).expect("whole");
         assert!(back == identity);
     }
 

@@ -4,6 +4,8 @@
 //! "FMSNAPSH" | version (4 bytes) | frame | frame | …            all numbers little endian
 //! frame: kind (1 byte) | length of the body (4 bytes) | checksum (4 bytes) | body
 //! ```
+//! (version 1; of an encrypted store version 2, in which a wrapped data key of the file's own lies before the frames, and each
+//! body is sealed by it, with its tag)
 //! with checksums chained as in `archive.rs`, and one header, rows, people and one end, in this order. Rows are written in
 //! chunks while searches and writes go on, so the file is of no one moment. Two things make it exact: the store logs which
 //! identities change after the sequence number in the header; and the end names the identities whose rows were moved
@@ -23,6 +25,7 @@ use prost::Message;
 
 use super::archive::checksum;
 use super::crash::step;
+use super::encryption::{DataKey, FrameCipher, StoreKey, WRAPPED_KEY_BYTES};
 use super::exact::ExactSearch;
 use super::index::{GalleryIndex, read, write};
 use super::marker::make_folder;
@@ -36,6 +39,7 @@ use crate::biometrics::ids::{IdentityId, TemplateId};
 
 const MAGIC: &[u8; 8] = b"FMSNAPSH";
 const VERSION: u32 = 1;
+const SEALED_VERSION: u32 = 2;
 
 /// Rows copied at a time: 4 MB of 512, about a millisecond of the read lock.
 const CHUNK_ROWS: usize = 2_048;
@@ -148,6 +152,21 @@ pub(super) struct Subject<'a> {
     pub number: u64,
     pub sequence: u64,
     pub index: &'a RwLock<GalleryIndex>,
+    /// Of an encrypted store.
+    pub key: Option<&'a StoreKey>,
+}
+
+/// Removes all snapshots of a data folder.
+pub(super) fn remove_all(data: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder(data)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => File::open(data)?.sync_all(),
+    }
+}
+
+/// What the data key of a snapshot is wrapped for.
+fn data_key_key(number: u64) -> Vec<u8> {
+    [b"snapshot/".as_slice(), &number.to_be_bytes()].concat()
 }
 
 /// Writes a snapshot durably in place of an earlier one: temporary name → fsync → rename → fsync of the folder. Returns
@@ -178,7 +197,7 @@ pub(super) fn write_file(data: &Path, subject: &Subject<'_>) -> std::io::Result<
 }
 
 fn write_frames(path: &Path, subject: &Subject<'_>) -> std::io::Result<FrameWriter> {
-    let mut writer = FrameWriter::create(path)?;
+    let mut writer = FrameWriter::create(path, subject)?;
     let header = {
         let mut index = write(subject.index);
         index.rows.begin_pass();
@@ -229,17 +248,37 @@ struct FrameWriter {
     file: BufWriter<File>,
     chain: u32,
     rows: u64,
+    cipher: Option<FrameCipher>,
 }
 
 impl FrameWriter {
-    fn create(path: &Path) -> std::io::Result<Self> {
+    fn create(path: &Path, subject: &Subject<'_>) -> std::io::Result<Self> {
         let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
         file.write_all(MAGIC)?;
-        file.write_all(&VERSION.to_le_bytes())?;
-        Ok(Self { file, chain: 0, rows: 0 })
+        let cipher = match subject.key {
+            None => {
+                file.write_all(&VERSION.to_le_bytes())?;
+                None
+            }
+            Some(key) => {
+                let data_key = DataKey::random().map_err(std::io::Error::other)?;
+                let wrapped = key.wrap(&data_key_key(subject.number), &data_key).map_err(std::io::Error::other)?;
+                file.write_all(&SEALED_VERSION.to_le_bytes())?;
+                file.write_all(&wrapped)?;
+                Some(data_key.frames())
+            }
+        };
+        Ok(Self { file, chain: 0, rows: 0, cipher })
     }
 
     fn frame(&mut self, kind: u8, start: &[u8], rest: &[u8]) -> std::io::Result<()> {
+        let Some(cipher) = &mut self.cipher else { return self.write(kind, start, rest) };
+        let mut body = [start, rest].concat();
+        cipher.seal(kind, &mut body).map_err(std::io::Error::other)?;
+        self.write(kind, &body, &[])
+    }
+
+    fn write(&mut self, kind: u8, start: &[u8], rest: &[u8]) -> std::io::Result<()> {
         if start.len() + rest.len() > BODY_BYTES_MAX {
             return Err(std::io::Error::other("a frame would be longer than any may be"));
         }
@@ -271,7 +310,7 @@ pub(super) fn load(data: &Path, store: &Store, stored: &StoredGallery) -> Result
     };
     // A row takes more bytes than it has values.
     let rows_max = file.metadata()?.len() as usize / stored.gallery.dimension.max(1);
-    let mut reader = FrameReader::open(file)?;
+    let mut reader = FrameReader::open(file, store, stored.number)?;
     let header = Header::decode(reader.expect(HEADER)?)?;
     check(&header, store, stored)?;
     let changed = store.changes_since(stored.number, header.sequence)?.ok_or(Unusable::Stale)?;
@@ -425,10 +464,11 @@ struct FrameReader {
     file: BufReader<File>,
     chain: u32,
     body: Vec<u8>,
+    cipher: Option<FrameCipher>,
 }
 
 impl FrameReader {
-    fn open(file: File) -> Result<Self, Unusable> {
+    fn open(file: File, store: &Store, number: u64) -> Result<Self, Unusable> {
         let mut file = BufReader::with_capacity(1 << 16, file);
         let mut preamble = [0; 12];
         file.read_exact(&mut preamble)?;
@@ -436,10 +476,17 @@ impl FrameReader {
         if magic != MAGIC {
             return Err(Unusable::Damaged("it does not begin as a snapshot"));
         }
-        if version != VERSION.to_le_bytes() {
-            return Err(Unusable::Foreign("version"));
-        }
-        Ok(Self { file, chain: 0, body: Vec::new() })
+        let cipher = match (<[u8; 4]>::try_from(version).map(u32::from_le_bytes), store.key()) {
+            (Ok(VERSION), None) => None,
+            (Ok(SEALED_VERSION), Some(key)) => {
+                let mut wrapped = [0; WRAPPED_KEY_BYTES];
+                file.read_exact(&mut wrapped)?;
+                Some(key.unwrap(&data_key_key(number), &wrapped)?.frames())
+            }
+            (Ok(VERSION | SEALED_VERSION), _) => return Err(Unusable::Foreign("key")),
+            _ => return Err(Unusable::Foreign("version")),
+        };
+        Ok(Self { file, chain: 0, body: Vec::new(), cipher })
     }
 
     fn next(&mut self) -> Result<(u8, &[u8]), Unusable> {
@@ -456,6 +503,9 @@ impl FrameReader {
         if self.chain != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Err(Unusable::Damaged("a checksum is wrong"));
         }
+        if let Some(cipher) = &mut self.cipher {
+            cipher.open(kind, &mut self.body).map_err(|_| Unusable::Damaged("a frame cannot be decrypted"))?;
+        }
         Ok((kind, &self.body))
     }
 
@@ -471,13 +521,17 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gallery::Galleries;
     use crate::gallery::random_operations::{GALLERY, create, enroll, gallery, identity, index_agrees, runtime};
+    use crate::gallery::{Galleries, MasterKey};
 
     /// A store with some people, and a snapshot of their gallery.
     fn prepared(people: u64) -> (tempfile::TempDir, Galleries, PathBuf) {
+        prepared_with_key(people, None)
+    }
+
+    fn prepared_with_key(people: u64, key: Option<&MasterKey>) -> (tempfile::TempDir, Galleries, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
-        let galleries = Galleries::open(folder.path()).expect("open");
+        let galleries = Galleries::open_with_key(folder.path(), key).expect("open");
         runtime().block_on(async {
             create(&galleries, GALLERY).await;
             for number in 0..people {
@@ -502,7 +556,16 @@ mod tests {
 
     #[test]
     fn damaged_snapshot_is_not_used_wherever_the_damage_is() {
-        let (folder, galleries, file) = prepared(3);
+        damaged_is_not_used(None);
+    }
+
+    #[test]
+    fn damaged_snapshot_of_an_encrypted_store_is_not_used_wherever_the_damage_is() {
+        damaged_is_not_used(Some(&MasterKey::random().expect("a key")));
+    }
+
+    fn damaged_is_not_used(key: Option<&MasterKey>) {
+        let (folder, galleries, file) = prepared_with_key(3, key);
         let whole = std::fs::read(&file).expect("read");
         for at in 0..whole.len() {
             for bit in [1, 0x80] {
@@ -520,15 +583,35 @@ mod tests {
         std::fs::write(&file, &whole[..whole.len() / 2]).expect("write");
         galleries.close();
         drop(galleries);
-        let galleries = Galleries::open(folder.path()).expect("open");
+        let galleries = Galleries::open_with_key(folder.path(), key).expect("open");
         index_agrees(&galleries, GALLERY, "built from the store");
+    }
+
+    #[test]
+    fn snapshot_of_an_encrypted_store_is_used_and_a_plain_one_is_not() {
+        let key = MasterKey::random().expect("a key");
+        let (folder, galleries, file) = prepared_with_key(5, Some(&key));
+        let (_plain_folder, _plain, plain_file) = prepared(5);
+        let sealed = std::fs::read(&file).expect("read");
+        let plain = std::fs::read(plain_file).expect("read");
+        let has = |file: &[u8], id: &str| file.windows(id.len()).any(|part| part == id.as_bytes());
+        assert!(has(&plain, "p3") && has(&plain, "number") && !has(&sealed, "number"));
+        let loaded = load(folder.path(), &galleries).expect("usable").expect("there");
+        assert_eq!((loaded.rows.identities(), loaded.rows.templates()), (5, 10));
+        std::fs::write(&file, plain).expect("write");
+        assert!(matches!(load(folder.path(), &galleries), Err(Unusable::Foreign("key"))));
+        // Of the same store, by the data key of another gallery's snapshot.
+        std::fs::write(path(folder.path(), 77), &sealed).expect("write");
+        let mut stored = galleries.store.gallery(&gallery(GALLERY)).expect("read").expect("the gallery");
+        stored.number = 77;
+        assert!(super::load(folder.path(), &galleries.store, &stored).is_err());
     }
 
     #[test]
     fn snapshot_of_a_later_version_another_store_or_another_gallery_is_foreign() {
         let (folder, galleries, file) = prepared(3);
         let mut later = std::fs::read(&file).expect("read");
-        later[MAGIC.len()] += 1;
+        later[MAGIC.len()] += 2;
         std::fs::write(&file, later).expect("write");
         assert!(matches!(load(folder.path(), &galleries), Err(Unusable::Foreign("version"))));
         let (_other_folder, _other, other_file) = prepared(3);
@@ -615,7 +698,8 @@ mod tests {
             let shared = galleries.indexes.all().into_iter().next().expect("the gallery").1;
             let number = galleries.store.gallery(&gallery(GALLERY)).expect("read").expect("the gallery").number;
             let sequence = galleries.store.sequence().expect("a sequence");
-            let subject = Subject { store_id: galleries.store.id(), number, sequence, index: &shared.index };
+            let (store_id, key) = (galleries.store.id(), galleries.store.key());
+            let subject = Subject { store_id, number, sequence, index: &shared.index, key };
             // Anything may happen between the two halves of taking one.
             moved += write_file(folder.path(), &subject).expect("written");
             galleries.keeper.snapshots.take(&gallery(GALLERY), &shared).expect("a snapshot");

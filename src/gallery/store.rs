@@ -7,15 +7,21 @@
 //! | `m/format` | version of this layout, 4 bytes |
 //! | `m/sequence` | number of the last write, 8 bytes |
 //! | `m/id` | the store's own id, as the marker file has it |
+//! | `m/encryption` | the id of the master key that the store is encrypted with; of a plain store none |
 //! | `g/` gallery id | gallery record |
 //! | `s/` gallery id | staged record: how far the import of this gallery has come |
 //! | `v/` gallery number | nothing: a migration writes identities of this number, which is no gallery's yet |
 //! | `k/g/` gallery id, `k/p/` pack id | calibration curve |
 //! | `a/` key id | key record: an access key, without its secret |
-//! | `i/` gallery number (8 bytes), identity id | identity record: one an identity, its templates within |
+//! | `i/` gallery number (8 bytes), identity id | identity record: one an identity, its templates within; sealed in an encrypted store |
+//! | `e/` as behind `i/` | of an encrypted store, the wrapped data key of the identity's record |
 //! | `d/` gallery number | nothing: the identities of this deleted gallery are still to be removed |
 //! | `t/` gallery number | changes of this gallery are logged; those up to this sequence are dropped from the log |
 //! | `c/` gallery number, sequence | the ids of the identities that this write changed, each after its length (2 bytes) |
+//!
+//! Encrypted is what is known of people but their ids: keys are in order and must be found, and the log (`c/`) has ids only.
+//! Galleries' settings, how far imports are, and curves, which are counts of scores, are of nobody and stay plain. An identity and
+//! its data key are written and deleted in one batch, and each write has a data key of its own: `encryption.rs` says more.
 //!
 //! What is assumed of sled: a batch is applied wholly or not at all, and after `flush` returns it survives a crash.
 //!
@@ -24,6 +30,7 @@
 
 mod copying;
 mod opening;
+mod sealed;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -33,6 +40,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use sled::{Batch, Db};
 
 use super::curves::{CurveOwner, CurveRecord};
+use super::encryption::StoreKey;
 use super::keys::KeyRecord;
 use super::marker::Marker;
 use super::memory;
@@ -42,11 +50,12 @@ use crate::access::KeyId;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId};
 use crate::error::Error;
 
-pub(super) use self::copying::Copying;
+pub(super) use self::copying::{Copying, Resealing};
 
 const FORMAT_KEY: &[u8] = b"m/format";
 const SEQUENCE_KEY: &[u8] = b"m/sequence";
 const ID_KEY: &[u8] = b"m/id";
+const ENCRYPTION_KEY: &[u8] = b"m/encryption";
 const GALLERIES: &[u8] = b"g/";
 const STAGED: &[u8] = b"s/";
 const MIGRATIONS: &[u8] = b"v/";
@@ -55,6 +64,7 @@ const GALLERY_CURVES: &[u8] = b"k/g/";
 const PACK_CURVES: &[u8] = b"k/p/";
 const KEYS: &[u8] = b"a/";
 const IDENTITIES: &[u8] = b"i/";
+const DATA_KEYS: &[u8] = b"e/";
 const DELETED: &[u8] = b"d/";
 const LOGGED: &[u8] = b"t/";
 const LOG: &[u8] = b"c/";
@@ -80,6 +90,8 @@ pub(super) struct Store {
     folder: PathBuf,
     /// Replaced by a compaction.
     db: RwLock<Db>,
+    /// Of an encrypted store.
+    key: Option<Arc<StoreKey>>,
     /// What the marker file says.
     marked: Mutex<Marker>,
     watches: Mutex<Vec<Weak<Watch>>>,
@@ -98,11 +110,18 @@ pub(super) struct Watch {
 /// Writes between two markers at most: what a damaged end of the store can hide from the next start.
 const MARKED_EVERY: u64 = 4_096;
 
-/// One atomic change in the making.
+/// One atomic change in the making: of two changes of a key the later holds.
 #[derive(Default)]
 pub(super) struct Write {
-    batch: Batch,
-    keys: Vec<Vec<u8>>,
+    changes: Vec<(Vec<u8>, Value)>,
+}
+
+/// What becomes of a key.
+enum Value {
+    Bytes(Vec<u8>),
+    /// The message of an identity's record, not sealed yet.
+    Identity(Vec<u8>),
+    Removed,
 }
 
 impl Write {
@@ -120,9 +139,7 @@ impl Write {
     }
 
     pub(super) fn set_identity(&mut self, number: u64, identity: &Identity) {
-        let key = identity_key(number, &identity.id);
-        let record = record::seal_identity(&key, identity);
-        self.insert(key, record);
+        self.changes.push((identity_key(number, &identity.id), Value::Identity(record::identity_message(identity))));
     }
 
     pub(super) fn remove_identity(&mut self, number: u64, id: &IdentityId) {
@@ -176,13 +193,11 @@ impl Write {
     }
 
     fn insert(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.keys.push(key.clone());
-        self.batch.insert(key, value);
+        self.changes.push((key, Value::Bytes(value)));
     }
 
     fn remove(&mut self, key: Vec<u8>) {
-        self.keys.push(key.clone());
-        self.batch.remove(key);
+        self.changes.push((key, Value::Removed));
     }
 }
 
@@ -229,13 +244,14 @@ impl Store {
 
     /// Applies a change as the write of a sequence number. It is durable after [`Store::flush`].
     pub(super) fn apply(&self, mut write: Write, sequence: u64) -> Result<(), Error> {
-        for (number, ids) in self.logged_changes(&write.keys) {
+        for (number, ids) in self.logged_changes(write.changes.iter().map(|(key, _)| key)) {
             write.insert(log_key(number, sequence), ids);
         }
         write.insert(SEQUENCE_KEY.to_vec(), sequence.to_be_bytes().to_vec());
-        self.uses.fetch_add(write.keys.len() as u64, Ordering::Relaxed);
-        self.db().apply_batch(write.batch).map_err(failure)?;
-        self.note(&write.keys);
+        self.uses.fetch_add(write.changes.len() as u64, Ordering::Relaxed);
+        let (batch, keys) = self.batch(write)?;
+        self.db().apply_batch(batch).map_err(failure)?;
+        self.note(&keys);
         Ok(())
     }
 
@@ -268,9 +284,8 @@ impl Store {
 
     pub(super) fn identity(&self, stored: &StoredGallery, id: &IdentityId) -> Result<Option<Identity>, Error> {
         self.uses.fetch_add(1, Ordering::Relaxed);
-        let key = identity_key(stored.number, id);
-        let Some(bytes) = self.db().get(&key).map_err(failure)? else { return Ok(None) };
-        record::unseal_identity(&key, id.clone(), &bytes, stored.gallery.dimension).map(Some)
+        let read = |message: &[u8]| record::read_identity(id.clone(), message, stored.gallery.dimension);
+        self.read_message(&identity_key(stored.number, id), read)
     }
 
     /// Tells whether an identity has a record, whole or damaged.
@@ -289,11 +304,10 @@ impl Store {
         let (number, dimension) = (stored.number, stored.gallery.dimension);
         let from = after.map_or(Included(number_key(IDENTITIES, number)), |id| Excluded(identity_key(number, id)));
         let to = number.checked_add(1).map_or(Unbounded, |next| Excluded(number_key(IDENTITIES, next)));
-        self.db().range::<Vec<u8>, _>((from, to)).map(move |entry| {
-            let (key, bytes) = entry.map_err(failure)?;
-            let id = key_identity(&key)?;
-            let identity = record::unseal_identity(&key, id.clone(), &bytes, dimension);
-            Ok((id, identity))
+        let read = move |key: &[u8], message: &[u8]| record::read_identity(key_identity(key)?, message, dimension);
+        self.read_messages((from, to), read).map(|entry| {
+            let (key, identity) = entry?;
+            Ok((key_identity(&key)?, identity))
         })
     }
 
@@ -369,7 +383,7 @@ impl Store {
         lock(&self.watches).retain(|watch| watch.upgrade().map(|watch| watch.note(keys)).is_some());
     }
 
-    /// Removes up to `limit` identities of deleted galleries and tells whether there are more. Not flushed: what a crash
+    /// Removes up to `limit` records of identities of deleted galleries, data keys first, and tells whether there are more. Not flushed: what a crash
     /// undoes is removed again later.
     pub(super) fn purge_some(&self, limit: usize) -> Result<bool, Error> {
         let db = self.db();
@@ -377,7 +391,7 @@ impl Store {
         let (deleted, _) = entry.map_err(failure)?;
         let number = deleted.get(DELETED.len()..).unwrap_or_default();
         let mut keys: Vec<Vec<u8>> = Vec::new();
-        let prefixes = [IDENTITIES, LOG].map(|prefix| [prefix, number].concat());
+        let prefixes = [DATA_KEYS, IDENTITIES, LOG].map(|prefix| [prefix, number].concat());
         for key in prefixes.iter().flat_map(|prefix| db.scan_prefix(prefix).keys()).take(limit) {
             keys.push(key.map_err(failure)?.to_vec());
         }
@@ -446,7 +460,7 @@ impl Store {
     }
 
     /// Returns what the log is told of a write: for each gallery the changed ids.
-    fn logged_changes(&self, keys: &[Vec<u8>]) -> Vec<(u64, Vec<u8>)> {
+    fn logged_changes<'a>(&self, keys: impl Iterator<Item = &'a Vec<u8>>) -> Vec<(u64, Vec<u8>)> {
         let logged = lock(&self.logged);
         let mut changes: Vec<(u64, Vec<u8>)> = Vec::new();
         if logged.is_empty() {
@@ -496,6 +510,11 @@ impl Store {
             return;
         }
         self.shed(uses);
+    }
+
+    /// Counts the identities of all galleries, those of imports and migrations too. *Cost*: reads every key.
+    pub(super) fn identities(&self) -> u64 {
+        self.db().scan_prefix(IDENTITIES).keys().count() as u64
     }
 
     /// Returns the bytes of the store's files.
@@ -569,6 +588,11 @@ fn log_key(number: u64, sequence: u64) -> Vec<u8> {
 
 fn identity_key(number: u64, id: &IdentityId) -> Vec<u8> {
     [IDENTITIES, &number.to_be_bytes(), id.as_str().as_bytes()].concat()
+}
+
+/// Returns where the data key of an identity's record lies.
+fn data_key_key(identity_key: &[u8]) -> Vec<u8> {
+    [DATA_KEYS, identity_key.get(IDENTITIES.len()..).unwrap_or_default()].concat()
 }
 
 fn key_identity(key: &[u8]) -> Result<IdentityId, Error> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::encryption::KeyId;
 use super::filter::Filter;
 use super::ranking::Ranked;
 use crate::biometrics::decision::AmbiguityMargin;
@@ -400,13 +401,53 @@ pub enum StoreError {
         /// How that shows.
         what: &'static str,
     },
-    /// A store of another format version.
-    #[error("the store has format {found}; this version reads format {expected}")]
-    WrongFormat {
-        /// What this version reads.
-        expected: u32,
+    /// A store of a format that this version does not know.
+    #[error(
+        "the store in {} has format {found}, and this version knows none above {known}: a newer facematch wrote it; use that \
+         or a later one",
+        folder.display()
+    )]
+    NewerFormat {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// The last that this version knows.
+        known: u32,
         /// What the store says.
         found: u32,
+    },
+    /// An encrypted store, and no key.
+    #[error(
+        "the store in {} is encrypted with key {key}, and no key is given: name its file in encryption_key_file \
+         (--encryption-key-file, FACEMATCH_ENCRYPTION_KEY_FILE)",
+        folder.display()
+    )]
+    KeyMissing {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// The id of its key.
+        key: KeyId,
+    },
+    /// An encrypted store, and another key.
+    #[error("the store in {} is encrypted with key {expected}, and key {found} is given: give that one", folder.display())]
+    WrongKey {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// The id of its key.
+        expected: KeyId,
+        /// The id of the one that is given.
+        found: KeyId,
+    },
+    /// A plain store, and a key.
+    #[error(
+        "the store in {} is not encrypted, and key {key} is given: encrypt it by `facematch store encrypt` while no server \
+         runs on it, or give no key",
+        folder.display()
+    )]
+    NotEncrypted {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// The id of the one that is given.
+        key: KeyId,
     },
     /// A gallery's own record is damaged.
     #[error("the record of gallery {0:?} is damaged; restore the data folder from a backup")]

@@ -1,15 +1,20 @@
-//! Copies all that is left in the store into a new folder beside it, and puts that in its place.
+//! Copies all that is left in the store into a new folder beside it, and puts that in its place: as it is, or sealed anew.
 
 use std::sync::{Arc, PoisonError};
 
-use sled::{Batch, Db};
+use sled::{Batch, Db, IVec};
 
+use super::opening::encryption_record;
+use super::sealed::open_at;
 use super::{
-    IDENTITIES, LOG, LOGGED, Store, Watch, configuration, failure, lock, store_name, store_number, store_numbers,
+    DATA_KEYS, ENCRYPTION_KEY, IDENTITIES, LOG, LOGGED, Store, Watch, configuration, data_key_key, failure, lock,
+    store_name, store_number, store_numbers,
 };
 use crate::error::Error;
 use crate::gallery::crash::step;
+use crate::gallery::encryption::StoreKey;
 use crate::gallery::marker::{self, Marker};
+use crate::gallery::record;
 
 /// What a copy of the store writes between two flushes.
 const COPY_STEP_BYTES: usize = 4 << 20;
@@ -20,11 +25,28 @@ pub(in crate::gallery) struct Copying {
     name: String,
     watch: Arc<Watch>,
     after: Vec<u8>,
+    resealing: Option<Resealing>,
+}
+
+/// How a copy is sealed where that is not as the store is.
+pub(in crate::gallery) struct Resealing {
+    /// `None`: not at all.
+    pub to: Option<StoreKey>,
+    /// Identities whose records could not be opened: a plain one is not in the copy, a sealed one is as it was.
+    pub damaged: u64,
+}
+
+impl Copying {
+    /// Returns how many identities could not be sealed anew.
+    pub(in crate::gallery) fn damaged(&self) -> u64 {
+        self.resealing.as_ref().map_or(0, |resealing| resealing.damaged)
+    }
 }
 
 impl Store {
-    /// Begins a copy of all that is left in the store.
-    pub(in crate::gallery) fn begin_copy(&self) -> Result<Copying, Error> {
+    /// Begins a copy of all that is left in the store. Of one that is sealed anew, the caller sees to it that nothing is written
+    /// meanwhile.
+    pub(in crate::gallery) fn begin_copy(&self, resealing: Option<Resealing>) -> Result<Copying, Error> {
         let watch = self.watch(Vec::new());
         let current = lock(&self.marked).store_folder.clone();
         let name = store_name(store_number(&current).unwrap_or(0).saturating_add(1));
@@ -36,7 +58,7 @@ impl Store {
         }
         marker::make_folder(&path).map_err(Error::internal)?;
         let db = configuration(&path).open().map_err(failure)?;
-        Ok(Copying { db, name, watch, after: Vec::new() })
+        Ok(Copying { db, name, watch, after: Vec::new(), resealing })
     }
 
     /// Copies the next few records and returns how many identities were among them; `None` when there are no more.
@@ -49,8 +71,10 @@ impl Store {
             bytes += key.len() + value.len();
             identities += u64::from(key.starts_with(IDENTITIES));
             copying.after = key.to_vec();
-            if is_copied(&key) {
-                batch.insert(key, value);
+            match &mut copying.resealing {
+                _ if !is_copied(&key) => {}
+                None => batch.insert(key, value),
+                Some(resealing) => self.reseal(resealing, key, value, &mut batch)?,
             }
             if bytes >= COPY_STEP_BYTES {
                 break;
@@ -59,6 +83,44 @@ impl Store {
         copying.db.apply_batch(batch).map_err(failure)?;
         copying.db.flush().map_err(failure)?;
         Ok((bytes > 0).then_some(identities))
+    }
+
+    /// Adds a record to a copy that is sealed by another key than the store.
+    fn reseal(&self, resealing: &mut Resealing, key: IVec, value: IVec, batch: &mut Batch) -> Result<(), Error> {
+        let Resealing { to, damaged } = resealing;
+        let to = to.as_ref();
+        let is_identity = key.starts_with(IDENTITIES);
+        let mut count = |opened: Result<Vec<u8>, Error>| match opened {
+            Ok(opened) => Ok(Some(opened)),
+            Err(Error::DataLoss(_)) => {
+                *damaged += 1;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        };
+        match (self.key(), to) {
+            _ if *key == *ENCRYPTION_KEY => batch.insert(key, encryption_record(to.map(StoreKey::id))),
+            (None, Some(to)) if is_identity => {
+                if let Some(message) = count(record::unframe(&key, &value).map(<[u8]>::to_vec))? {
+                    let data_key_key = data_key_key(&key);
+                    let (sealed, wrapped) = to.seal(&key, &data_key_key, &message)?;
+                    batch.insert(data_key_key, wrapped);
+                    batch.insert(key, sealed);
+                }
+            }
+            (Some(from), Some(to)) if key.starts_with(DATA_KEYS) => {
+                let wrapped = count(from.unwrap(&key, &value).and_then(|data_key| to.wrap(&key, &data_key)))?;
+                batch.insert(key, wrapped.map_or(value, Into::into));
+            }
+            (Some(from), None) if is_identity => {
+                let message = count(open_at(&self.db(), from, &key).map(Option::unwrap_or_default))?;
+                let record = message.map_or(value, |message| record::frame(&key, &message).into());
+                batch.insert(key, record);
+            }
+            (Some(_), None) if key.starts_with(DATA_KEYS) => {}
+            _ => batch.insert(key, value),
+        }
+        Ok(())
     }
 
     /// Copies what changed since it was copied and returns how much that was.
@@ -135,4 +197,4 @@ fn is_copied(key: &[u8]) -> bool {
     !key.starts_with(LOG) && !key.starts_with(LOGGED)
 }
 
-const NOT_REMOVED: Error = Error::Unavailable("it is compacted, but a file of before cannot be removed: see the log");
+const NOT_REMOVED: Error = Error::Unavailable("it is done, but a file of before cannot be removed: see the log");

@@ -13,6 +13,7 @@ use std::time::Duration;
 pub use self::reading::{Origin, Reading, StatedSetting};
 pub use self::reference::reference;
 use crate::decode::PhotoLimits;
+use crate::gallery::{KeyError, MasterKey};
 use crate::model::{PackSource, Proxy, Tuning, shown_address};
 use crate::runtime::machine;
 
@@ -31,6 +32,8 @@ pub enum Scope {
     Catalogue,
     /// `serve`.
     Server,
+    /// `serve` and `store`.
+    Data,
     /// Commands that talk to a server.
     Client,
 }
@@ -61,7 +64,7 @@ const fn setting(
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 43] = [
+pub const SETTINGS: [Setting; 44] = [
     setting(
         "pack",
         "FACEMATCH_PACK",
@@ -148,7 +151,15 @@ pub const SETTINGS: [Setting; 43] = [
         Scope::Server,
         "Address to listen on; port 0 takes a free one",
     ),
-    setting("data", "FACEMATCH_DATA", "facematch-data", Scope::Server, "Folder of the store; made where there is none"),
+    setting("data", "FACEMATCH_DATA", "facematch-data", Scope::Data, "Folder of the store; made where there is none"),
+    setting(
+        "encryption_key_file",
+        "FACEMATCH_ENCRYPTION_KEY_FILE",
+        "",
+        Scope::Server,
+        "File of the key that the store is encrypted with, of `facematch store new-key`; a new store is encrypted where there is \
+         one [also: the key itself in FACEMATCH_ENCRYPTION_KEY]",
+    ),
     setting(
         "workers",
         "FACEMATCH_WORKERS",
@@ -331,6 +342,9 @@ const OTHER_NAMES: [(&str, &[&str]); 2] =
 pub const FILE_ENV: &str = "FACEMATCH_CONFIG";
 const FILE_DEFAULT: &str = "facematch.toml";
 
+/// The key itself. No flag and no line of the file says it: both are read by more people than should know it.
+const ENCRYPTION_KEY_ENV: &str = "FACEMATCH_ENCRYPTION_KEY";
+
 /// Limits of the limits: what a machine can hold, and what keeps one setting in step with another.
 const WORKERS_MAX: usize = 1_024;
 const QUEUE_LIMIT: usize = 100_000;
@@ -375,6 +389,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Folder of the store.
     pub data: PathBuf,
+    encryption_key_file: Option<PathBuf>,
+    encryption_key: Option<MasterKey>,
     /// Threads that turn photos into templates.
     pub workers: usize,
     /// Photos of calls that may wait for a worker.
@@ -460,6 +476,16 @@ impl Config {
         if reading.faults.is_empty() { Ok(reading.config) } else { Err(ConfigError::Invalid(reading.faults)) }
     }
 
+    /// Returns the key that the store is encrypted with; `None`: it is not.
+    ///
+    /// *Errors*: [`KeyError`] where the file has none, or others may read it.
+    pub fn master_key(&self) -> Result<Option<MasterKey>, KeyError> {
+        match &self.encryption_key_file {
+            Some(path) => MasterKey::read(path).map(Some),
+            None => Ok(self.encryption_key.clone()),
+        }
+    }
+
     /// Returns where the model pack is. What has no slash in it is a name: whatever lies in the working folder, it is never
     /// taken for the pack.
     ///
@@ -539,6 +565,8 @@ impl Values {
             },
             listen: self.parse("listen", "an address such as 127.0.0.1:50051", SocketAddr::from(([127, 0, 0, 1], 0))),
             data: self.path("data").unwrap_or_default(),
+            encryption_key_file: self.path("encryption_key_file"),
+            encryption_key: None,
             workers,
             queue_max: or_else_of_zero(self.number("queue_max", 0, QUEUE_LIMIT), WAITING_A_WORKER * workers),
             search_wait_max: Duration::from_millis(self.number("search_wait_max_ms", 0, TIME_LIMIT_MS)),
@@ -563,7 +591,15 @@ impl Values {
         }
     }
 
+    fn encryption_key(&mut self, stated: Option<String>) -> Option<MasterKey> {
+        let text = zeroize::Zeroizing::new(stated.filter(|text| !text.is_empty())?);
+        MasterKey::parse(&text, ENCRYPTION_KEY_ENV).map_err(|error| self.faults.push(error.to_string())).ok()
+    }
+
     fn check_together(&mut self, config: &Config) {
+        if config.encryption_key.is_some() && config.encryption_key_file.is_some() {
+            self.faults.push(format!("{ENCRYPTION_KEY_ENV} and encryption_key_file are both stated: state one"));
+        }
         if config.message_bytes_max < config.photo.bytes_max {
             self.faults.push("message_bytes_max must be at least photo_bytes_max: a photo comes in a message".into());
         }
@@ -866,6 +902,23 @@ mod tests {
         assert_eq!((config.queue_max, config.calls_max, config.in_flight_pixels_max), (5, 7, 9));
         let fault = load(&stated, &[], "").expect_err("a fault").to_string();
         assert_eq!(fault, "--metrics-listen must be an address such as 127.0.0.1:9464, found \"x\"");
+    }
+
+    #[test]
+    fn encryption_key_is_read_from_one_place_and_never_told() {
+        let (key, hex) = ("a".repeat(64), "0g".repeat(32));
+        let stated = |key: &str, flags: &[(&str, &str)]| load(flags, &[("FACEMATCH_ENCRYPTION_KEY", key)], "");
+        let config = stated(&key, &[]).expect("a config");
+        let found = config.master_key().expect("a key").expect("there is one");
+        assert!(!format!("{config:?}").contains("aaaa") && format!("{config:?}").contains(&found.id().to_string()));
+        assert!(load(&[], &[], "").expect("a config").master_key().expect("none").is_none());
+        let fault = stated(&hex, &[]).expect_err("a fault").to_string();
+        assert!(fault.starts_with("FACEMATCH_ENCRYPTION_KEY must be a key") && !fault.contains("0g"), "{fault}");
+        let fault = stated(&key, &[("encryption_key_file", "f")]).expect_err("a fault").to_string();
+        assert!(fault.contains("are both stated"), "{fault}");
+        // Only who needs the key reads the file.
+        let config = load(&[("encryption_key_file", "/no such file")], &[], "").expect("a config");
+        assert!(matches!(config.master_key(), Err(KeyError::Unreadable { .. })));
     }
 
     #[test]

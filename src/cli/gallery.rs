@@ -55,7 +55,8 @@ enum Action {
         #[arg(long)]
         force: bool,
     },
-    /// Write a gallery to a file, as a backup or for another server. With --json: identities, damaged_identities, bytes
+    /// Write a gallery to a file, as a backup or for another server; the file is plain, also where the store is encrypted. With
+    /// --json: identities, damaged_identities, bytes
     Export(gallery_file::Export),
     /// Make a gallery from a file of `gallery export`; run it again where it broke off. With --json: ImportGalleryResponse
     Import(gallery_file::Import),

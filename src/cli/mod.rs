@@ -1,5 +1,5 @@
-//! Commands: one file each. `serve`, `detect`, `verify`, `calibrate`, `predict` and `score` run the models, `models` keeps them; `config`
-//! and `doctor` look at the settings and the machine; the others are clients of the contract.
+//! Commands: one file each. `serve`, `detect`, `verify`, `calibrate`, `predict` and `score` run the models, `models` keeps them, `store`
+//! keeps keys; `config` and `doctor` look at the settings and the machine; the others are clients of the contract.
 
 mod arguments;
 mod audit;
@@ -26,6 +26,7 @@ mod remote;
 mod scoring;
 mod serve;
 mod settings;
+mod store;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -105,11 +106,12 @@ enum Command {
     Config(config::Arguments),
     Doctor(doctor::Arguments),
     Health(health::Arguments),
+    Store(store::Arguments),
 }
 
 /// Which settings each command uses, besides those of all.
-const SCOPES: [(&str, &[Scope]); 18] = [
-    ("serve", &[Scope::Packs, Scope::Model, Scope::Server]),
+const SCOPES: [(&str, &[Scope]); 19] = [
+    ("serve", &[Scope::Packs, Scope::Model, Scope::Server, Scope::Data]),
     ("detect", &[Scope::Packs, Scope::Model]),
     ("verify", &[Scope::Packs, Scope::Model]),
     ("calibrate", &[Scope::Packs, Scope::Model]),
@@ -124,9 +126,10 @@ const SCOPES: [(&str, &[Scope]); 18] = [
     ("audit", &[]),
     ("load", &[Scope::Client]),
     ("models", &[Scope::Packs, Scope::Catalogue]),
-    ("config", &[Scope::Model, Scope::Packs, Scope::Catalogue, Scope::Server, Scope::Client]),
-    ("doctor", &[Scope::Packs, Scope::Model, Scope::Server]),
+    ("config", &[Scope::Model, Scope::Packs, Scope::Catalogue, Scope::Data, Scope::Server, Scope::Client]),
+    ("doctor", &[Scope::Packs, Scope::Model, Scope::Data, Scope::Server]),
     ("health", &[Scope::Client]),
+    ("store", &[Scope::Data]),
 ];
 
 /// Runs the command that the program's arguments ask for. Wrong arguments and `--help` end the process.
@@ -170,6 +173,7 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Health(arguments) => block_on(health::run(&config, &output, arguments)),
         Command::Config(arguments) => config::run(&reading, &output, &arguments),
         Command::Doctor(doctor::Arguments {}) => doctor::run(&reading, &output),
+        Command::Store(arguments) => store::run(&config, &output, arguments),
     }
 }
 

@@ -5,6 +5,7 @@ use anyhow::Context;
 use super::Answer;
 use super::output::Output;
 use crate::config::Config;
+use crate::runtime::core_dumps;
 use crate::server::Server;
 use crate::telemetry::{self, Traces};
 
@@ -20,6 +21,7 @@ pub(super) async fn run(config: &Config, log: &str, output: &Output, _arguments:
     // What sends traces needs the runtime.
     let traces = config.otlp_endpoint.as_deref().map(Traces::open).transpose()?;
     telemetry::start(log, config.log_json, traces.as_ref());
+    core_dumps::forbid();
     let answer = serve(config, output).await;
     if let Some(traces) = traces {
         tokio::task::spawn_blocking(|| traces.close()).await?;

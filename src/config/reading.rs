@@ -111,7 +111,8 @@ impl Reading {
         let stated =
             |found: &StatedSetting| (found.setting.key, (found.value.clone(), found.origin.names(found.setting)));
         let mut values = Values { stated: settings.iter().map(stated).collect(), faults };
-        let config = values.config(&Folders::of_user(&environment));
+        let mut config = values.config(&Folders::of_user(&environment));
+        config.encryption_key = values.encryption_key(environment(ENCRYPTION_KEY_ENV));
         values.check_together(&config);
         Self { settings, config, faults: values.faults }
     }

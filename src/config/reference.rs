@@ -19,6 +19,7 @@ const PARTS: [(Scope, &str); 6] = [
     (Scope::Model, "`serve`, and commands that run the models themselves"),
     (Scope::Packs, "Those, and `models`"),
     (Scope::Catalogue, "`models`"),
+    (Scope::Data, "`serve` and `store`"),
     (Scope::Server, "`serve`"),
     (Scope::Client, "Commands that talk to a server"),
 ];

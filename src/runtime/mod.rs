@@ -1,6 +1,7 @@
 //! What refuses work, and what does it: admission before anything is read, bounded and fair queues, one worker a core.
 
 mod admission;
+pub(crate) mod core_dumps;
 pub(crate) mod disk;
 mod fair_queue;
 mod gate;

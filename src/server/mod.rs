@@ -63,7 +63,7 @@ use crate::contract::key_service_server::KeyServiceServer;
 use crate::contract::match_service_server::MatchServiceServer;
 use crate::contract::{self as proto};
 use crate::error::Error;
-use crate::gallery::{Galleries, StoreError};
+use crate::gallery::{Galleries, KeyError, StoreError};
 use crate::model::{Pack, PackError};
 use crate::pipeline::Pipelines;
 use crate::runtime::{Admission, Capacity, Searches, Workers, machine};
@@ -106,6 +106,9 @@ pub enum ServerError {
     /// A setting is missing.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no key where one is named.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The model pack cannot be loaded.
     #[error("cannot load the model pack")]
     Pack(#[from] PackError),
@@ -249,6 +252,7 @@ impl Server {
 
 /// Blocks.
 fn open_engine(config: &Config) -> Result<Engine, ServerError> {
+    let key = config.master_key()?;
     let pack = Arc::new(Pack::load(&config.pack_source()?)?);
     tracing::info!(name = pack.name, licence = pack.licence, "model pack loaded");
     let limits = config.photo;
@@ -263,7 +267,7 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
         move || Pipelines::open(&pack, &others, limits)
     };
     let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
-    let galleries = Arc::new(Galleries::open(&config.data)?);
+    let galleries = Arc::new(Galleries::open_with_key(&config.data, key.as_ref())?);
     let keys = Arc::new(open_keys(config, &galleries)?);
     let workers = Workers::start(pipelines, config.queue_max, open).map_err(ServerError::Threads)?;
     let capacity =

@@ -114,6 +114,17 @@ pub enum Error {
     /// A gallery file cannot be imported.
     #[error("the gallery file cannot be imported: {0}")]
     GalleryFile(&'static str),
+    /// A gallery file of a version that this one does not know.
+    #[error(
+        "the gallery file is of version {found}, and this server knows none above {known}: a newer facematch wrote it; import it \
+         into that or a later one"
+    )]
+    NewerGalleryFile {
+        /// The last that is known.
+        known: u32,
+        /// The file's.
+        found: u32,
+    },
     /// Another import into the same gallery, or another compaction, is under way.
     #[error("{0} is under way")]
     UnderWay(&'static str),
@@ -278,6 +289,7 @@ impl Error {
             Error::NothingCompared => "NOTHING_COMPARED",
             Error::GalleryNotEmpty { .. } => "GALLERY_NOT_EMPTY",
             Error::GalleryFile(_) => "GALLERY_FILE_DAMAGED",
+            Error::NewerGalleryFile { .. } => "GALLERY_FILE_NEWER",
             Error::UnderWay(_) => "UNDER_WAY",
             Error::LastTemplate => "LAST_TEMPLATE",
             Error::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",

@@ -214,8 +214,10 @@ impl Decoder {
             if magic != MAGIC {
                 return Err(Error::GalleryFile("it is not a gallery file"));
             }
-            if version != VERSION.to_le_bytes() {
-                return Err(Error::GalleryFile("it is of a version that is not known here"));
+            match <[u8; 4]>::try_from(version).map(u32::from_le_bytes) {
+                Ok(VERSION) => {}
+                Ok(found @ 1..) => return Err(Error::NewerGalleryFile { known: VERSION, found }),
+                _ => return Err(Error::GalleryFile("its version is none")),
             }
             self.step(PREAMBLE_BYTES);
         }
@@ -325,6 +327,24 @@ mod tests {
 
     use super::*;
     use crate::biometrics::ids::{PackId, TemplateId};
+
+    #[test]
+    fn file_of_a_newer_version_is_refused_as_such() {
+        let file = |version: u32| {
+            let mut encoder = Encoder::default();
+            encoder.header(&Header::default());
+            let mut bytes = encoder.take();
+            bytes[MAGIC.len()..PREAMBLE_BYTES].copy_from_slice(&version.to_le_bytes());
+            let mut decoder = Decoder::default();
+            decoder.feed(&bytes);
+            decoder.next().map(drop)
+        };
+        assert!(file(VERSION).is_ok());
+        assert!(matches!(file(0), Err(Error::GalleryFile(_))));
+        let Err(error) = file(VERSION + 1) else { panic!("it is read") };
+        assert_eq!(error.reason(), "GALLERY_FILE_NEWER");
+        assert!(error.to_string().contains("version 2") && error.to_string().contains("a newer facematch"), "{error}");
+    }
 
     #[test]
     fn largest_identity_passes() {

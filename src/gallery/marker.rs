@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 const FILE_NAME: &str = "facematch.state";
 const FIRST_LINE: &str = "facematch store 2";
+const VERSION: u32 = 2;
 
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,15 @@ impl Marker {
             Err(error) => return Err(error),
         };
         let mut lines = text.lines();
-        let marker = (lines.next() == Some(FIRST_LINE)).then_some(()).and_then(|()| {
+        let first = lines.next();
+        let version = first.and_then(|line| line.strip_prefix("facematch store ")?.parse::<u32>().ok());
+        if let Some(found) = version.filter(|found| *found > VERSION) {
+            let newer = format!(
+                "its {FILE_NAME} is of version {found}, and this version of facematch knows none above {VERSION}: a newer one wrote it"
+            );
+            return Err(std::io::Error::new(ErrorKind::InvalidData, newer));
+        }
+        let marker = (first == Some(FIRST_LINE)).then_some(()).and_then(|()| {
             let store_id = lines.next()?.strip_prefix("id ")?.to_owned();
             let sequence = lines.next()?.strip_prefix("sequence ")?.parse().ok()?;
             let store_folder = lines.next()?.strip_prefix("folder ")?.to_owned();
@@ -82,6 +91,9 @@ mod tests {
             std::fs::write(Marker::path(folder.path()), text).expect("written");
             assert!(Marker::read(folder.path()).is_err(), "{text:?}");
         }
+        std::fs::write(Marker::path(folder.path()), "facematch store 3\nwhatever\n").expect("written");
+        let error = Marker::read(folder.path()).expect_err("newer").to_string();
+        assert!(error.contains("version 3") && error.contains("none above 2"), "{error}");
     }
 
     #[cfg(unix)]

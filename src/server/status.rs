@@ -53,6 +53,7 @@ fn code(error: &Error) -> Code {
         | Error::Photo(_)
         | Error::Face(_)
         | Error::GalleryFile(_)
+        | Error::NewerGalleryFile { .. }
         | Error::QualityTooLow(_) => Code::InvalidArgument,
         Error::NotFound(_) => Code::NotFound,
         Error::AlreadyExists(_) | Error::Refused(Finding::DuplicateIdentity { .. }) => Code::AlreadyExists,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Config, Folders, SETTINGS, Setting, Values, from_environment, read_file};
+use super::{Config, ENCRYPTION_KEY_ENV, Folders, SETTINGS, Setting, Values, from_environment, read_file};
 use crate::model::shown_address;
 
 /// Where the value of a setting was stated.

@@ -1,5 +1,5 @@
 # make demo   people recognised on this machine, from nothing
-# make test   everything that must pass
+# make test   everything that must pass; make clients is the part of it for the Python client
 # make setup  what building and running need: the ONNX Runtime library, a C++ compiler
 
 PROFILE ?= release
@@ -9,7 +9,7 @@ BUF := .tools/node_modules/.bin/buf
 # Tests that found no real models and photos name themselves here.
 SKIPPED := $(TARGET)/skipped-tests
 
-.PHONY: setup setup-tests build demo test format lint deploy-lint deny sbom baseline unit docs
+.PHONY: setup setup-tests build demo test format lint deploy-lint deny sbom baseline unit clients docs
 
 setup:
 	@scripts/setup.sh
@@ -23,7 +23,7 @@ build: setup
 demo: build
 	@scripts/demo.sh $(PROGRAM)
 
-test: setup-tests format lint deploy-lint deny sbom unit docs
+test: setup-tests format lint deploy-lint deny sbom unit clients docs
 
 format:
 	cargo fmt --check
@@ -54,6 +54,14 @@ unit:
 	FACEMATCH_SKIPPED=$(abspath $(SKIPPED)) cargo test --locked
 	@if [ -s $(SKIPPED) ]; then \
 	    echo "$$(wc -l < $(SKIPPED)) tests skipped: they need real models and photos (FACEMATCH_SHARED)"; fi
+
+# The Python client, against the program that the tests were built with, or another.
+clients: FACEMATCH_PROGRAM ?= $(abspath $(TARGET)/debug/facematch)
+clients: CLIENT_PYTHON := $(abspath .venv-clients/bin/python)
+clients:
+	@[ -x $(FACEMATCH_PROGRAM) ] || cargo build --locked
+	cd clients/python && $(CLIENT_PYTHON) -m ruff check --quiet . && $(CLIENT_PYTHON) -m ruff format --check --quiet . && \
+	    $(CLIENT_PYTHON) -m mypy && FACEMATCH_PROGRAM=$(FACEMATCH_PROGRAM) $(CLIENT_PYTHON) -m pytest -q
 
 docs:
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

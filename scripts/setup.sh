@@ -62,24 +62,24 @@ install_onnxruntime() {
     cp "$fetched" "$library.new" && mv "$library.new" "$library"
 }
 
+# Makes the folder a Python of its own with the packages that a file names, unless it is that.
+make_python() {
+    local folder=$1 wanted=$2
+    if ! cmp -s "$wanted" "$folder/requirements.txt"; then
+        say "making $folder with $(grep -c == "$wanted") Python packages"
+        python3 -m venv --clear "$folder"
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r "$wanted" ||
+            fail "the tests' Python packages cannot be fetched: is the Python package index reachable?"
+        cp "$wanted" "$folder/requirements.txt"
+    fi
+}
+
 # What the tests drive the server with from outside, and the linter of the contract.
 install_test_tools() {
-    local wanted=tests/python/requirements.txt
-    if ! cmp -s "$wanted" .venv/requirements.txt; then
-        say "making .venv with $(grep -c == "$wanted") Python packages"
-        python3 -m venv --clear .venv
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$wanted" ||
-            fail "the tests' Python packages cannot be fetched: is the Python package index reachable?"
-        cp "$wanted" .venv/requirements.txt
-    fi
+    make_python .venv tests/python/requirements.txt
+    make_python .venv-clients clients/python/requirements.txt
     # The linters of deploy/, of the scripts and of what the program is built from.
-    if ! cmp -s deploy/requirements.txt .tools/checks/requirements.txt; then
-        say "making .tools/checks with $(grep -c == deploy/requirements.txt) Python packages"
-        python3 -m venv --clear .tools/checks
-        .tools/checks/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/requirements.txt ||
-            fail "the linters of deploy/ cannot be fetched: is the Python package index reachable?"
-        cp deploy/requirements.txt .tools/checks/requirements.txt
-    fi
+    make_python .tools/checks deploy/requirements.txt
     local buf=1.75.0
     if [ "$(.tools/node_modules/.bin/buf --version 2>/dev/null)" != "$buf" ]; then
         say "fetching buf $buf into .tools"

@@ -1,5 +1,6 @@
 //! Settings: defaults < file < environment < flags → one checked [`Config`]. Nothing else reads the environment.
 
+mod caller;
 mod reading;
 mod reference;
 mod security;
@@ -17,6 +18,7 @@ use crate::gallery::{KeyError, MasterKey};
 use crate::model::{PackSource, Proxy, Tuning, shown_address};
 use crate::runtime::machine;
 
+pub use caller::{Caller, KEY_ENV};
 pub use security::{ClientCertificates, Security, TlsFiles};
 
 /// Who uses a setting.
@@ -64,7 +66,7 @@ const fn setting(
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 44] = [
+pub const SETTINGS: [Setting; 48] = [
     setting(
         "pack",
         "FACEMATCH_PACK",
@@ -331,7 +333,29 @@ pub const SETTINGS: [Setting; 44] = [
         "What to log to stderr, such as info or facematch=debug [serve: info, else warn]",
     ),
     setting("log_format", "FACEMATCH_LOG_FORMAT", "text", Scope::All, "text or json"),
-    setting("endpoint", "FACEMATCH_ENDPOINT", "http://127.0.0.1:50051", Scope::Client, "The server"),
+    setting("endpoint", "FACEMATCH_ENDPOINT", "http://127.0.0.1:50051", Scope::Client, "The server; https:// for TLS"),
+    setting(
+        "key_file",
+        "FACEMATCH_KEY_FILE",
+        "",
+        Scope::Client,
+        "File with the caller's access key, which is sent by TLS or within this machine [default: FACEMATCH_KEY in the environment]",
+    ),
+    setting(
+        "tls_ca",
+        "FACEMATCH_TLS_CA",
+        "",
+        Scope::Client,
+        "File of the authorities that the server's certificate must come from, PEM [default: those that the system trusts]",
+    ),
+    setting(
+        "client_certificate",
+        "FACEMATCH_CLIENT_CERTIFICATE",
+        "",
+        Scope::Client,
+        "File of the caller's certificate, PEM, where the server asks for one",
+    ),
+    setting("client_key", "FACEMATCH_CLIENT_KEY", "", Scope::Client, "File of its private key, PEM"),
 ];
 
 /// Other variables that say the same, as programs that go through proxies have it.
@@ -421,6 +445,8 @@ pub struct Config {
     pub log_json: bool,
     /// The server that clients talk to.
     pub endpoint: String,
+    /// Who the caller is to it.
+    pub caller: Caller,
 }
 
 /// What is wrong with the settings.
@@ -588,6 +614,7 @@ impl Values {
             log: self.stated("log"),
             log_json: self.log_json(),
             endpoint: self.endpoint(),
+            caller: Caller::default(),
         }
     }
 
@@ -663,7 +690,7 @@ impl Values {
     }
 
     fn endpoint(&mut self) -> String {
-        self.address("endpoint", &["http"], "http://127.0.0.1:50051")
+        self.address("endpoint", &["http", "https"], "http://127.0.0.1:50051")
     }
 
     fn mirror(&mut self) -> Option<String> {

@@ -25,6 +25,7 @@
 //! | [`matching`] | verify and identify: where thresholds are applied |
 //! | [`contract`] | the generated code of `proto/facematch/v1` |
 //! | [`server`] | gRPC: layers, services, protobuf ↔ domain, errors → status (adapter: tonic, prost) |
+//! | [`client`] | the other side of the contract: TLS, keys, deadlines, another try where it does no harm (adapter: tonic) |
 //! | [`cli`] | one file a command; remote commands are clients of the same contract |
 //!
 //! The core (`biometrics`, `decode`, `detect`, `embed`, `matching`) names no type of tonic, prost, sled, usearch or ort.
@@ -62,5 +63,6 @@ pub mod matching;
 pub mod runtime;
 
 pub mod cli;
+pub mod client;
 pub mod contract;
 pub mod server;

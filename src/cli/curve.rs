@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use tonic::transport::Channel;
 
 use super::calibrate::report::read_curve;
 use super::output::Output;
 use super::{Answer, remote};
 use crate::biometrics::calibration::{Curve, StatedSteps};
+use crate::client::Channel;
 use crate::config::Config;
 use crate::contract::calibration_service_client::CalibrationServiceClient;
 use crate::contract::{self as proto, calibrate_request, calibrate_response};
@@ -83,12 +83,11 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         Action::Set { report, source, .. } => Some(read(report, source.clone())?),
         _ => None,
     };
-    let client = CalibrationServiceClient::new(remote::connect(config).await?);
-    let mut client = client.max_decoding_message_size(remote::REPLY_BYTES_MAX);
+    let client = remote::client(config).await?;
     match arguments.action {
         Action::Get { owner } => {
             let request = proto::GetCurveRequest { owner: owner.request() };
-            let reply = client.get_curve(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.get_curve(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| {
                 let of = match reply.owner.as_ref().and_then(|owner| owner.owner.as_ref()) {
                     Some(proto::curve_owner::Owner::GalleryId(id)) => format!("gallery {id}"),
@@ -99,28 +98,23 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         }
         Action::Set { owner, .. } => {
             let request = proto::SetCurveRequest { owner: owner.request(), curve: stated };
-            let reply = client.set_curve(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.set_curve(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| reply.curve.as_ref().map(text).unwrap_or_default())?;
         }
         Action::Measure { gallery, set, seed } => {
-            let calibration = measure(&mut client, gallery, set, seed).await?;
+            let calibration = measure(client.channel(), gallery, set, seed).await?;
             output.reply(&calibration, calibration_text)?;
         }
         Action::Delete { owner } => {
             let request = proto::DeleteCurveRequest { owner: owner.request() };
-            let reply = client.delete_curve(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.delete_curve(request).await.map_err(remote::failed)?;
             output.reply(&reply, |_| "deleted".to_owned())?;
         }
     }
     Ok(Answer::Yes)
 }
 
-async fn measure(
-    client: &mut CalibrationServiceClient<Channel>,
-    gallery: String,
-    set: bool,
-    seed: u64,
-) -> anyhow::Result<proto::Calibration> {
+async fn measure(channel: Channel, gallery: String, set: bool, seed: u64) -> anyhow::Result<proto::Calibration> {
     let owner = proto::CurveOwner { owner: Some(proto::curve_owner::Owner::GalleryId(gallery.clone())) };
     let options = proto::CalibrationOptions {
         source: format!("the templates of gallery {gallery}, each with each"),
@@ -131,6 +125,7 @@ async fn measure(
     };
     let message = Some(calibrate_request::Message::Options(options));
     let requests = tokio_stream::once(proto::CalibrateRequest { message });
+    let mut client = CalibrationServiceClient::new(channel).max_decoding_message_size(remote::REPLY_BYTES_MAX);
     let mut replies = client.calibrate(requests).await.map_err(remote::failed)?.into_inner();
     while let Some(reply) = replies.message().await.map_err(remote::failed)? {
         if let Some(calibrate_response::Message::Calibration(calibration)) = reply.message {

@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand};
 use prost_types::FieldMask;
-use tonic::transport::Channel;
 
 use super::output::Output;
 use super::settings::{self, Settings};
 use super::{Answer, gallery_file, remote};
+use crate::client::Client;
 use crate::config::Config;
 use crate::contract as proto;
 use crate::contract::gallery_service_client::GalleryServiceClient;
@@ -75,28 +75,28 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
     if let Action::Synthesize(arguments) = &arguments.action {
         return gallery_file::synthesize(output, arguments);
     }
-    let client = GalleryServiceClient::new(remote::connect(config).await?);
-    let mut client = client.max_decoding_message_size(remote::REPLY_BYTES_MAX);
+    let client = remote::client(config).await?;
+    let streams = GalleryServiceClient::new(client.channel()).max_decoding_message_size(remote::REPLY_BYTES_MAX);
     match arguments.action {
-        Action::Export(arguments) => return gallery_file::export(client, output, &arguments).await,
+        Action::Export(arguments) => return gallery_file::export(streams, output, &arguments).await,
         Action::Import(arguments) => {
-            let reply = gallery_file::import(client, output, &arguments).await?;
+            let reply = gallery_file::import(streams, output, &arguments).await?;
             output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
         }
-        Action::Compact => return gallery_file::compact(client, output).await,
-        Action::Migrate(arguments) => return gallery_file::migrate(client, output, arguments).await,
+        Action::Compact => return gallery_file::compact(streams, output).await,
+        Action::Migrate(arguments) => return gallery_file::migrate(streams, output, arguments).await,
         Action::Synthesize(_) => {}
         Action::Create { gallery, settings } => {
             let request = proto::CreateGalleryRequest { gallery: Some(settings.gallery(gallery)?) };
-            let reply = client.create_gallery(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.create_gallery(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
         }
         Action::Get { gallery } => {
             let request = proto::GetGalleryRequest { gallery_id: gallery };
-            let reply = client.get_gallery(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.get_gallery(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
         }
-        Action::List => list(&mut client, output).await?,
+        Action::List => list(&client, output).await?,
         Action::Update { gallery, settings, no_threshold, reset } => {
             let mut paths = settings.mask();
             if let Some(both) = reset.iter().find(|field| paths.contains(field)) {
@@ -111,23 +111,23 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
                 gallery: Some(settings.gallery(gallery)?),
                 update_mask: Some(FieldMask { paths }),
             };
-            let reply = client.update_gallery(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.update_gallery(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| reply.gallery.as_ref().map(text).unwrap_or_default())?;
         }
         Action::Delete { gallery, force } => {
             let request = proto::DeleteGalleryRequest { gallery_id: gallery, force };
-            let reply = client.delete_gallery(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.delete_gallery(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| format!("deleted (write {})", reply.sequence))?;
         }
     }
     Ok(Answer::Yes)
 }
 
-async fn list(client: &mut GalleryServiceClient<Channel>, output: &Output) -> anyhow::Result<()> {
+async fn list(client: &Client, output: &Output) -> anyhow::Result<()> {
     let mut page_token = String::new();
     loop {
         let request = proto::ListGalleriesRequest { page_size: 1_000, page_token };
-        let reply = client.list_galleries(request).await.map_err(remote::failed)?.into_inner();
+        let reply = client.list_galleries(request).await.map_err(remote::failed)?;
         for gallery in &reply.galleries {
             output.reply(gallery, text)?;
         }

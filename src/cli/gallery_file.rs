@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
-use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
 use super::Answer;
 use super::output::Output;
 use super::remote::{self, failed};
 use crate::biometrics::ids::PackId;
+use crate::client::Channel;
 use crate::contract as proto;
 use crate::contract::gallery_service_client::GalleryServiceClient;
 use crate::gallery::{read_file_ids, write_synthetic};

@@ -6,10 +6,9 @@ use super::Answer;
 use super::arguments::{Detection, Face, box_text, choice_text, count, operating_point_request, threshold_text};
 use super::local::read_photo;
 use super::output::Output;
-use super::remote::{self, REPLY_BYTES_MAX};
+use super::remote;
 use crate::config::Config;
 use crate::contract as proto;
-use crate::contract::match_service_client::MatchServiceClient;
 
 /// Tell who a photo shows, of the people enrolled in a gallery
 ///
@@ -74,9 +73,7 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         candidate_identity_ids: arguments.among,
         each_identity_once: arguments.each_once,
     };
-    let channel = remote::connect(config).await?;
-    let mut client = MatchServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
-    let reply = client.identify(request).await.map_err(remote::failed)?.into_inner();
+    let reply = remote::client(config).await?.identify(request).await.map_err(remote::failed)?;
     let name = arguments.photo.display().to_string();
     output.reply(&reply, |reply| match reply.face_answers.is_empty() {
         true => text(&name, reply),

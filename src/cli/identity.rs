@@ -6,16 +6,15 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use prost_types::FieldMask;
-use tonic::transport::Channel;
 
 use super::Answer;
 use super::arguments::{Detection, Face, count, finding_text};
 use super::local::read_photo;
 use super::output::Output;
-use super::remote::{self, REPLY_BYTES_MAX};
+use super::remote;
+use crate::client::Client;
 use crate::config::Config;
 use crate::contract as proto;
-use crate::contract::enrollment_service_client::EnrollmentServiceClient;
 
 /// Enrol one person, show, change and delete the people of a gallery
 #[derive(Args)]
@@ -129,8 +128,7 @@ fn metadata_entry(entry: &str) -> anyhow::Result<(String, proto::MetadataValue)>
 
 pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
     let action = arguments.action;
-    let channel = remote::connect(config).await?;
-    let mut client = EnrollmentServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
+    let client = remote::client(config).await?;
     match action {
         Action::Add { of: InGallery { gallery: gallery_id }, identity, photos, details, face, detection } => {
             let mut request = add_request(&photos, &details)?;
@@ -138,7 +136,7 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
             request.identity_id = identity;
             request.face_selection = face.reply();
             request.detection = Some(detection.options());
-            let reply = client.enroll(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.enroll(request).await.map_err(remote::failed)?;
             let failed = reply.results.iter().filter(|result| failure(result).is_some()).count();
             output.reply(&reply, |reply| add_text(&photos, reply))?;
             return Ok(Answer::yes_if(failed == 0));
@@ -146,23 +144,23 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         Action::Get { of: InGallery { gallery: gallery_id }, identity, embeddings } => {
             let request =
                 proto::GetIdentityRequest { gallery_id, identity_id: identity, include_embeddings: embeddings };
-            let reply = client.get_identity(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.get_identity(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| reply.identity.as_ref().map(long_text).unwrap_or_default())?;
         }
-        Action::List { of: InGallery { gallery: gallery_id } } => list(&mut client, output, gallery_id).await?,
+        Action::List { of: InGallery { gallery: gallery_id } } => list(&client, output, gallery_id).await?,
         Action::Update { of: InGallery { gallery: gallery_id }, identity, details } => {
             let request = update_request(gallery_id, identity, details)?;
-            let reply = client.update_identity(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.update_identity(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| reply.identity.as_ref().map(long_text).unwrap_or_default())?;
         }
         Action::Delete { of: InGallery { gallery: gallery_id }, identity } => {
             let request = proto::DeleteIdentityRequest { gallery_id, identity_id: identity };
-            let reply = client.delete_identity(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.delete_identity(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| format!("deleted (write {})", reply.sequence))?;
         }
         Action::DeleteTemplate { of: InGallery { gallery: gallery_id }, identity, template } => {
             let request = proto::DeleteTemplateRequest { gallery_id, identity_id: identity, template_id: template };
-            let reply = client.delete_template(request).await.map_err(remote::failed)?.into_inner();
+            let reply = client.delete_template(request).await.map_err(remote::failed)?;
             output.reply(&reply, |reply| format!("deleted (write {})", reply.sequence))?;
         }
     }
@@ -202,15 +200,11 @@ fn update_request(
     })
 }
 
-async fn list(
-    client: &mut EnrollmentServiceClient<Channel>,
-    output: &Output,
-    gallery_id: String,
-) -> anyhow::Result<()> {
+async fn list(client: &Client, output: &Output, gallery_id: String) -> anyhow::Result<()> {
     let mut page_token = String::new();
     loop {
         let request = proto::ListIdentitiesRequest { gallery_id: gallery_id.clone(), page_size: 1_000, page_token };
-        let reply = client.list_identities(request).await.map_err(remote::failed)?.into_inner();
+        let reply = client.list_identities(request).await.map_err(remote::failed)?;
         for identity in &reply.identities {
             output.reply(identity, text)?;
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Config, ENCRYPTION_KEY_ENV, Folders, SETTINGS, Setting, Values, from_environment, read_file};
+use super::{Config, ENCRYPTION_KEY_ENV, Folders, KEY_ENV, SETTINGS, Setting, Values, from_environment, read_file};
 use crate::model::shown_address;
 
 /// Where the value of a setting was stated.
@@ -113,6 +113,7 @@ impl Reading {
         let mut values = Values { stated: settings.iter().map(stated).collect(), faults };
         let mut config = values.config(&Folders::of_user(&environment));
         config.encryption_key = values.encryption_key(environment(ENCRYPTION_KEY_ENV));
+        config.caller = values.caller(environment(KEY_ENV).filter(|key| !key.is_empty()));
         values.check_together(&config);
         Self { settings, config, faults: values.faults }
     }

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::super::remote;
 use super::ledger::Ledger;
 use super::source::{Event, Item, Unusable};
+use crate::client::Channel;
 use crate::contract as proto;
 use crate::contract::enrollment_service_client::EnrollmentServiceClient;
 use proto::bulk_enroll_request::Message as Request;

@@ -7,13 +7,13 @@ use anyhow::Context;
 use clap::ValueEnum;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use super::Arguments;
 use crate::biometrics::ids::{GalleryId, PackId};
 use crate::cli::output::Output;
 use crate::cli::remote::{self, REPLY_BYTES_MAX, failed};
+use crate::client::Channel;
 use crate::contract as proto;
 use crate::contract::enrollment_service_client::EnrollmentServiceClient;
 use crate::contract::face_service_client::FaceServiceClient;

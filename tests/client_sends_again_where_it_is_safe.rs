@@ -61,7 +61,7 @@ impl FaceService for Script {
         if self.notes(|notes| notes.waits) {
             std::future::pending::<()>().await;
         }
-        failure.map_or_else(|| Ok(Response::default()), Err)
+        failure.map_or_else(|| Ok(Response::new(proto::DetectResponse::default())), Err)
     }
 
     async fn embed(&self, _: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {

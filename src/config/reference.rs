@@ -14,7 +14,7 @@ This page is what `facematch config reference` prints.
 ";
 
 /// Who uses a setting, and what that part of the reference is called.
-const PARTS: [(Scope, &str); 6] = [
+const PARTS: [(Scope, &str); 7] = [
     (Scope::All, "Every command"),
     (Scope::Model, "`serve`, and commands that run the models themselves"),
     (Scope::Packs, "Those, and `models`"),

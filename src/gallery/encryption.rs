@@ -192,11 +192,21 @@ impl MasterKey {
 
 #[cfg(unix)]
 fn check_owners_alone(path: &Path, metadata: &std::fs::Metadata) -> Result<(), KeyError> {
-    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::ReadableByOthers { path: path.to_path_buf(), mode });
+    use std::os::unix::fs::MetadataExt;
+    let mode = metadata.mode() & 0o777;
+    let process = std::fs::metadata("/proc/self").map_or(metadata.uid(), |process| process.uid());
+    if is_for_process_alone(mode, metadata.uid(), process) {
+        Ok(())
+    } else {
+        Err(KeyError::ReadableByOthers { path: path.to_path_buf(), mode })
     }
-    Ok(())
+}
+
+/// The owner's alone; or root's, readable by a group, where the process is not root: so systemd hands over credentials, and
+/// Kubernetes the files of a secret, each with a group or an access list of this process's own.
+#[cfg(unix)]
+fn is_for_process_alone(mode: u32, owner: u32, process: u32) -> bool {
+    mode & 0o077 == 0 || (mode & 0o037 == 0 && owner == 0 && process != 0)
 }
 
 #[cfg(not(unix))]
@@ -425,6 +435,14 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("a mode");
             assert!(MasterKey::read(&path).expect("a key").id() == key(7).id());
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn key_file_that_the_system_hands_over_may_be_read_by_its_group() {
+        assert!(is_for_process_alone(0o440, 0, 1_000) && is_for_process_alone(0o400, 1_000, 1_000));
+        assert!(!is_for_process_alone(0o440, 1_000, 1_000) && !is_for_process_alone(0o440, 0, 0));
+        assert!(!is_for_process_alone(0o444, 0, 1_000) && !is_for_process_alone(0o460, 0, 1_000));
     }
 
     #[test]

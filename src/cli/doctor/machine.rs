@@ -22,12 +22,13 @@ const JUMP_MAX: Duration = Duration::from_secs(1);
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     let mut findings = Vec::new();
-    findings.extend(limit(&limits, "Max open files").map(|files| open_files(files, config.calls_max as u64)));
+    findings.extend(
+        limit(&limits, "Max open files")
+            .map(|files| open_files(files, config.calls_max.max(config.security.connections_max) as u64)),
+    );
     findings.push(memory(machine::memory_bytes(), config.in_flight_bytes_max as u64));
     findings.push(cores(machine::cores(), config.workers));
-    findings.push(core_dumps(pattern.trim(), limit(&limits, "Max core file size")));
     findings
 }
 
@@ -77,23 +78,6 @@ fn cores(cores: usize, workers: usize) -> Finding {
     Finding::ok("cores", found)
 }
 
-/// A core dump is the memory: photos, templates and keys on a disk, in the clear.
-///
-/// *Source*: core(5): a pattern that begins with `|` is a program, which gets the dump whatever the limit on its size.
-fn core_dumps(pattern: &str, limit: Option<u64>) -> Finding {
-    const NAME: &str = "core dumps";
-    if let Some(program) = pattern.strip_prefix('|') {
-        let program = program.split_whitespace().next().unwrap_or_default();
-        let found = format!("a crash hands all memory to {program}");
-        return Finding::warn(NAME, found, "Storage=none in coredump.conf, or sysctl kernel.core_pattern=core");
-    }
-    if pattern.is_empty() || limit == Some(0) {
-        return Finding::ok(NAME, "none are written");
-    }
-    let found = "a crash writes all memory to a file";
-    Finding::warn(NAME, found, "`ulimit -c 0`, LimitCORE=0 of the unit, ulimits of the container")
-}
-
 /// Judges the clock: metadata, certificates and deadlines go by it. `wall` and `steady` are how far both clocks went while
 /// this command ran; `None` is backwards.
 pub(super) fn clock(now: SystemTime, wall: Option<Duration>, steady: Duration) -> Finding {
@@ -137,16 +121,6 @@ mod tests {
     #[test]
     fn more_workers_than_cores_are_warned_of() {
         assert_eq!((cores(2, 3).state, cores(2, 2).state), (State::Warn, State::Ok));
-    }
-
-    #[test]
-    fn core_dumps_are_warned_of_by_whatever_way_they_go() {
-        let piped = core_dumps("|/usr/lib/systemd/systemd-coredump %P %u", Some(0));
-        assert_eq!(piped.state, State::Warn, "a limit does not hold for a program");
-        assert!(piped.found.ends_with("systemd-coredump"), "{piped:?}");
-        assert_eq!(core_dumps("core", Some(u64::MAX)).state, State::Warn);
-        assert_eq!(core_dumps("core", None).state, State::Warn);
-        assert_eq!(core_dumps("core", Some(0)).state, State::Ok);
     }
 
     #[test]

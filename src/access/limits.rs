@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::telemetry::{RefusedBy, count_refusal};
 
 /// What a refused caller is told to wait where another call of its own must end first.
 const RETRY_AFTER_CALL: Duration = Duration::from_millis(100);
@@ -46,7 +47,10 @@ impl Usage {
     ///
     /// *Errors*: [`Error::Overloaded`], with how long it takes until there is one.
     pub(super) fn admit(self: &Arc<Self>, limits: &KeyLimits, now: Instant) -> Result<Place, Error> {
-        let refused = |retry_after| Error::Overloaded { retry_after };
+        let refused = |retry_after| {
+            count_refusal(RefusedBy::Key);
+            Error::Overloaded { retry_after }
+        };
         if let Some(rate) = limits.bytes_per_second {
             lock(&self.bytes).wait(rate, now).map_or(Ok(()), |wait| Err(refused(wait)))?;
         }

@@ -63,6 +63,8 @@ pub enum RefusedBy {
     Searches,
     /// The queue of writes.
     Writes,
+    /// The limits of the caller's key.
+    Key,
 }
 
 impl RefusedBy {
@@ -74,6 +76,7 @@ impl RefusedBy {
             RefusedBy::Workers => "workers",
             RefusedBy::Searches => "searches",
             RefusedBy::Writes => "writes",
+            RefusedBy::Key => "key",
         }
     }
 }

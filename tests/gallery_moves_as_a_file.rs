@@ -68,7 +68,13 @@ fn damaged_file_is_refused_wherever_the_damage_is_and_nothing_is_there() {
         let mut damaged = file.clone();
         damaged[at] ^= 0x40;
         let outcome = import(&galleries, "b", &damaged, file.len());
-        assert!(matches!(outcome, Err(Error::GalleryFile(_))), "byte {at}: {outcome:?}");
+        // A damaged version number reads as a later one.
+        let is_refused = match outcome {
+            Err(Error::NewerGalleryFile { .. }) => (8..12).contains(&at),
+            Err(Error::GalleryFile(_)) => true,
+            _ => false,
+        };
+        assert!(is_refused, "byte {at}: {outcome:?}");
         let cut = import(&galleries, "b", &file[..at], file.len());
         assert!(matches!(cut, Err(Error::GalleryFile(_))), "cut to {at}: {cut:?}");
         assert!(gallery_is_not_there(&galleries, "b"));

@@ -8,8 +8,8 @@
 //! can write the file can write all of it anew: note the last hash elsewhere now and then, and compare.
 //!
 //! A place for an entry is taken before its call does anything; where there is none, because the disk is full or too slow, the
-//! call is refused. Entries are written when their calls end, many at a time, and synced: a crash can lose those of the calls
-//! that ended in the moment before.
+//! call is refused. Entries are written when their calls end, many at a time, and synced; the end of a reply that says that
+//! something was changed waits for that (`server/observe.rs`). A change that was made and not told of may have no entry.
 
 mod chain;
 mod writer;

@@ -251,6 +251,62 @@ async fn revoked_key_ends_the_streams_that_are_open_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_that_no_gallery_can_have_are_refused_and_not_kept() {
+    let data = tempfile::tempdir().expect("a folder");
+    let running = serve(data.path(), &[]).await;
+    let reader = caller(&running.channel, &secret(&running.channel, &["read:door-*"]).await);
+    for method in methods() {
+        let Some(message) = naming(&method.input(), &format!("door-{}", "x".repeat(1 << 20))) else { continue };
+        let status = call(&reader, &method, message).await.expect_err("refused");
+        let expected = [Code::InvalidArgument, Code::PermissionDenied];
+        assert!(expected.contains(&status.code()), "{}: {status}", method.full_name());
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_key_ends_the_export_that_goes_on_with_it() {
+    let data = tempfile::tempdir().expect("a folder");
+    let running = serve(data.path(), &[]).await;
+    let file = data.path().join("synthetic.gallery");
+    let made = std::process::Command::new(env!("CARGO_BIN_EXE_facematch"))
+        .args(["gallery", "synthesize", "--templates", "20000"])
+        .arg(&file)
+        .output()
+        .expect("run");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let bytes = std::fs::read(&file).expect("the file");
+    let parts: Vec<_> = bytes
+        .chunks(1 << 20)
+        .enumerate()
+        .map(|(part, data)| proto::ImportGalleryRequest {
+            gallery_id: if part == 0 { "big".into() } else { String::new() },
+            data: data.to_vec(),
+            ..Default::default()
+        })
+        .collect();
+    let mut admin = GalleryServiceClient::new(caller(&running.channel, ADMIN_KEY));
+    admin.import_gallery(tokio_stream::iter(parts)).await.expect("imported");
+    let made = create_key(&running.channel, new_key(&["admin:big"])).await.expect("a key");
+    let mut of_key = GalleryServiceClient::new(caller(&running.channel, &made.secret));
+    let request = proto::ExportGalleryRequest { gallery_id: "big".into() };
+    let mut replies = of_key.export_gallery(request).await.expect("a stream").into_inner();
+    assert!(replies.message().await.expect("a part").is_some());
+    let mut keys = KeyServiceClient::new(caller(&running.channel, ADMIN_KEY));
+    let key_id = made.key.expect("the key").key_id;
+    keys.revoke_key(proto::RevokeKeyRequest { key_id }).await.expect("revoke");
+    let end = loop {
+        match replies.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it went on to its end"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::Unauthenticated);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_survive_a_restart_and_their_secrets_are_kept_nowhere() {
     let data = tempfile::tempdir().expect("a folder");
     let running = serve(data.path(), &[]).await;

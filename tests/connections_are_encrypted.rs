@@ -181,6 +181,24 @@ async fn certificate_that_is_replaced_is_taken_and_one_of_no_use_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_that_never_shake_hands_make_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new("corp");
+    let server = serve(folder.path(), &authority, &[("connections_max", "8")]).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(tokio::net::TcpStream::connect(server.address()).await.expect("connect"));
+    }
+    let started = Instant::now();
+    while connect(&server, &authority, None).await.is_err() {
+        // Sooner than handshakes are given up: ten seconds for each eight of them.
+        assert!(started.elapsed() < Duration::from_secs(30), "others are served");
+    }
+    drop(silent);
+    server.stop().await.expect("stop");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn server_does_not_start_with_certificates_of_no_use() {
     let folder = tempfile::tempdir().expect("a folder");
     let authority = Authority::new("corp");

@@ -33,6 +33,7 @@ async fn write_store(folder: &Path) {
             if_exists: IfExists::Refuse,
             check_defaults: Default::default(),
             may_refuse_all: false,
+            identities_max: None,
         };
         galleries.enroll(gallery(), enrollment).await.expect("enrol");
     }

@@ -81,6 +81,46 @@ async fn idle_connections_make_way_for_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_whose_calls_are_refused_make_way() {
+    let data = tempfile::tempdir().expect("a folder");
+    let key = data.path().join("admin.key");
+    std::fs::write(&key, "k".repeat(40)).expect("write");
+    let key = key.to_str().expect("a path");
+    let settings = [("connections_max", "4"), ("keys", "required"), ("admin_key_file", key)];
+    let running = common::serve_starter(&data.path().join("store"), &settings).await;
+    let mut asking = Vec::new();
+    for _ in 0..4 {
+        let mut client = raw(&running).await;
+        asking.push(tokio::spawn(async move {
+            loop {
+                let request = post("/facematch.v1.GalleryService/ListGalleries").body(()).expect("a request");
+                let Ok((reply, _)) = client.send_request(request, true) else { return };
+                let _ = reply.await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }));
+    }
+    let started = Instant::now();
+    loop {
+        let stream = TcpStream::connect(running.server.address()).await.expect("connect");
+        let shaken = tokio::time::timeout(Duration::from_secs(2), h2::client::handshake(stream)).await;
+        if let Ok(Ok((mut client, connection))) = shaken {
+            tokio::spawn(async move { drop(connection.await) });
+            let request = post("/grpc.health.v1.Health/Check").body(()).expect("a request");
+            if let Ok((reply, mut sender)) = client.send_request(request, false)
+                && sender.send_data(framed(0, 0, b""), true).is_ok()
+                && matches!(tokio::time::timeout(Duration::from_secs(2), reply).await, Ok(Ok(_)))
+            {
+                break;
+            }
+        }
+        assert!(started.elapsed() < WAIT_MAX, "health is told");
+    }
+    asking.iter().for_each(tokio::task::JoinHandle::abort);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connection_with_a_call_does_not_make_way() {
     let data = tempfile::tempdir().expect("a folder");
     let running = common::serve_starter(data.path(), &[("connections_max", "4")]).await;

@@ -101,6 +101,31 @@ fn item(number: usize, pack_id: &str) -> proto::BulkEnrollItem {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn items_at_a_time_fill_a_gallery_no_further_than_one_by_one() {
+    let data = tempfile::tempdir().expect("a folder");
+    let running = serve(data.path()).await;
+    let limited = key(&running, proto::KeyLimits { identities: Some(5), ..Default::default() }).await;
+    let mut galleries = GalleryServiceClient::new(caller(&running.channel, &limited));
+    let gallery = proto::Gallery { gallery_id: "staff".into(), ..Default::default() };
+    let made = galleries.create_gallery(proto::CreateGalleryRequest { gallery: Some(gallery) }).await;
+    let pack_id = made.expect("a gallery").into_inner().gallery.expect("it").pack_id;
+    let options = proto::BulkEnrollOptions { gallery_id: "staff".into(), ..Default::default() };
+    let items = (0..200).map(|number| proto::bulk_enroll_request::Message::Item(item(number, &pack_id)));
+    let messages = std::iter::once(proto::bulk_enroll_request::Message::Options(options)).chain(items);
+    let requests: Vec<_> = messages.map(|message| proto::BulkEnrollRequest { message: Some(message) }).collect();
+    let mut client = EnrollmentServiceClient::new(caller(&running.channel, &limited));
+    let mut replies = client.bulk_enroll(tokio_stream::iter(requests)).await.expect("a stream").into_inner();
+    let mut enrolled = 0;
+    while let Some(reply) = replies.message().await.expect("a reply") {
+        if let Some(proto::bulk_enroll_response::Message::Result(result)) = reply.message {
+            enrolled += usize::from(result.outcome() == proto::BulkEnrollOutcome::Enrolled);
+        }
+    }
+    assert_eq!(enrolled, 5);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn key_fills_a_gallery_to_its_limit_and_no_further() {
     let data = tempfile::tempdir().expect("a folder");
     let running = serve(data.path()).await;

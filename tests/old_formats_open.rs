@@ -97,6 +97,7 @@ async fn fill(galleries: &Galleries) {
             if_exists: IfExists::Refuse,
             check_defaults: Default::default(),
             may_refuse_all: false,
+            identities_max: None,
         };
         galleries.enroll(gallery("people"), enrollment).await.expect("enrol");
     }

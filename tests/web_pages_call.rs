@@ -53,6 +53,17 @@ async fn page_of_a_named_origin_is_answered_and_sees_the_status() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn page_whose_own_name_leads_here_is_refused() {
+    let data = tempfile::tempdir().expect("a folder");
+    let running = common::serve_starter(data.path(), &[("grpc_web_origins", ORIGIN)]).await;
+    let headers = [&CALL[..], &[("origin", "http://evil.test:50051"), ("host", "evil.test:50051")]].concat();
+    let (head, body) = ask(running.server.address(), "POST", LIST, &headers, &list_request()).await;
+    let all = format!("{head}{}", String::from_utf8_lossy(&body));
+    assert!(all.contains("grpc-status: 3") || all.contains("grpc-status:3"), "{all}");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn browser_is_told_which_pages_may_call() {
     let data = tempfile::tempdir().expect("a folder");
     let running = common::serve_starter(data.path(), &[("grpc_web_origins", ORIGIN)]).await;

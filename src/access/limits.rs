@@ -13,7 +13,7 @@ const RETRY_AFTER_CALL: Duration = Duration::from_millis(100);
 /// What a key may use; `None` is as much as the server has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyLimits {
-    /// Calls a second; a second's worth may come at once.
+    /// Calls a second, and messages of streams; a second's worth may come at once. Messages beyond wait.
     pub calls_per_second: Option<u64>,
     /// Calls in at a time.
     pub concurrent_calls: Option<u64>,
@@ -63,6 +63,14 @@ impl Usage {
             lock(&self.calls).take(1, rate, now).map_or(Ok(()), |wait| Err(refused(wait)))?;
         }
         Ok(place)
+    }
+
+    /// Counts a message of a stream as a call. Returns how long to wait before more are read.
+    pub(super) fn add_message(&self, limits: &KeyLimits, now: Instant) -> Option<Duration> {
+        let rate = limits.calls_per_second?;
+        let mut calls = lock(&self.calls);
+        calls.spend(1, rate, now);
+        calls.wait(rate, now)
     }
 
     /// Counts bytes that have come. Returns how long to wait before more are read.

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 /// Hexadecimal digits of a hash.
 const HASH_DIGITS: usize = 64;
 
-/// The longest line that is read: a call may name many galleries.
-pub(super) const LINE_BYTES_MAX: u64 = 64 << 20;
+/// The longest line that is read.
+const LINE_BYTES_MAX: u64 = 1 << 20;
 
 /// What a line says.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]

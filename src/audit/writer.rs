@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::chain::{Chained, Head, older_files};
 use crate::error::Error;
@@ -25,7 +25,10 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// How long to wait after a failed write.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 
-/// Where the last line is looked for.
+/// How long a server that stops waits for a disk that is full.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Where the last line is looked for: longer than any, since an entry names few galleries.
 const TAIL_BYTES: u64 = 1 << 20;
 
 const UNWRITABLE: Error = Error::Unavailable("the audit log cannot be written, and no call goes without an entry");
@@ -70,19 +73,24 @@ pub struct Entry {
 }
 
 /// A place for one entry.
-pub struct EntryPlace(mpsc::OwnedPermit<Entry>);
+pub struct EntryPlace(mpsc::OwnedPermit<Waiting>);
+
+/// An entry, and who waits for it.
+type Waiting = (Entry, oneshot::Sender<()>);
 
 impl EntryPlace {
-    /// Hands the entry over to be written.
-    pub fn fill(self, entry: Entry) {
-        drop(self.0.send(entry));
+    /// Hands the entry over to be written. What it returns ends when the entry is on the disk, or will never be.
+    pub fn fill(self, entry: Entry) -> oneshot::Receiver<()> {
+        let (written, is_written) = oneshot::channel();
+        drop(self.0.send((entry, written)));
+        is_written
     }
 }
 
 /// An open log.
 pub struct AuditLog {
     /// Taken when the log is closed.
-    places: Mutex<Option<mpsc::Sender<Entry>>>,
+    places: Mutex<Option<mpsc::Sender<Waiting>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     is_failing: Arc<AtomicBool>,
 }
@@ -117,7 +125,7 @@ impl AuditLog {
         places.try_reserve_owned().map(EntryPlace).map_err(|_| UNWRITABLE)
     }
 
-    /// Writes what waits and closes the log. Blocks, for as long as a full disk stays full too.
+    /// Writes what waits and closes the log. Blocks; what cannot be written within ten seconds is lost, and told of.
     pub fn close(&self) {
         drop(lock(&self.places).take());
         if let Some(thread) = lock(&self.thread).take()
@@ -139,14 +147,15 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self, mut entries: mpsc::Receiver<Entry>) {
-        let mut group = Vec::new();
+    fn run(&mut self, mut entries: mpsc::Receiver<Waiting>) {
+        let (mut group, mut failing_since) = (Vec::new(), None);
         while entries.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
             while let Err(error) = self.write(&group) {
                 if !self.is_failing.swap(true, Ordering::AcqRel) {
                     tracing::error!(%error, "the audit log cannot be written; calls that need an entry are refused until it can");
                 }
-                if entries.is_closed() {
+                let since = *failing_since.get_or_insert_with(Instant::now);
+                if entries.is_closed() && since.elapsed() >= CLOSE_WAIT_MAX {
                     tracing::error!(lost = group.len() + entries.len(), "entries of the audit log are lost");
                     return;
                 }
@@ -154,14 +163,16 @@ impl Writer {
             }
             if self.is_failing.swap(false, Ordering::AcqRel) {
                 tracing::info!("the audit log can be written again");
+                failing_since = None;
             }
-            group.clear();
+            // Whoever waited may have gone.
+            group.drain(..).for_each(|(_, written): Waiting| drop(written.send(())));
         }
     }
 
-    fn write(&mut self, group: &[Entry]) -> std::io::Result<()> {
+    fn write(&mut self, group: &[Waiting]) -> std::io::Result<()> {
         let mut head = self.head.clone();
-        let lines = group.iter().map(|entry| head.line(chained(entry))).collect::<std::io::Result<String>>()?;
+        let lines = group.iter().map(|(entry, _)| head.line(chained(entry))).collect::<std::io::Result<String>>()?;
         self.files.append(&lines)?;
         self.head = head;
         Ok(())
@@ -226,11 +237,12 @@ impl Files {
         if self.length >= FILE_BYTES_MAX {
             self.begin_another()?;
         }
-        // Behind what is whole: an attempt of before may have left something.
-        self.file.set_len(self.length)?;
         self.file.seek(SeekFrom::Start(self.length))?;
-        self.file.write_all(lines.as_bytes())?;
-        self.file.sync_data()?;
+        if let Err(error) = self.file.write_all(lines.as_bytes()).and_then(|()| self.file.sync_data()) {
+            // Half a line is none: who reads the log meanwhile finds whole ones.
+            let _ = self.file.set_len(self.length);
+            return Err(error);
+        }
         self.length += lines.len() as u64;
         Ok(())
     }
@@ -286,7 +298,7 @@ mod tests {
 
     fn write(path: &Path, calls: &[&str]) {
         let log = AuditLog::open(path).expect("a log");
-        calls.iter().for_each(|call| log.place().expect("a place").fill(entry(call)));
+        calls.iter().for_each(|call| drop(log.place().expect("a place").fill(entry(call))));
         log.close();
     }
 

@@ -1,11 +1,13 @@
 //! `key`: who may do what on a server.
 
+use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::output::Output;
+use super::store::standard_output;
 use super::{Answer, remote};
 use crate::access::{Grant, KeyId, KeyText, Scope};
 use crate::config::Config;
@@ -74,7 +76,9 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) -> anyhow::Result<Answer> {
     if matches!(arguments.action, Action::Generate) {
         let text = KeyText::generate(&KeyId::generate()?)?;
-        output.value(&serde_json::json!({ "secret": text.expose() }), || text.expose().to_owned())?;
+        // Where a shell has made a file for it: its owner's alone.
+        let mut file = standard_output()?;
+        writeln!(file, "{}", text.expose())?;
         return Ok(Answer::Yes);
     }
     // Read before anybody is asked.

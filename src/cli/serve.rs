@@ -36,8 +36,9 @@ async fn serve(config: &Config, output: &Output) -> anyhow::Result<Answer> {
         () = signals.next() => return Ok(Answer::Yes),
     };
     let address = server.address();
+    let scheme = if config.security.tls.is_some() { "https" } else { "http" };
     let address_json = serde_json::json!({ "address": address.to_string() });
-    output.value(&address_json, || format!("facematch {} serves http://{address}", env!("CARGO_PKG_VERSION")))?;
+    output.value(&address_json, || format!("facematch {} serves {scheme}://{address}", env!("CARGO_PKG_VERSION")))?;
     tokio::select! {
         ended = server.ended() => {
             ended?;

@@ -104,7 +104,7 @@ fn owners_alone() -> std::fs::OpenOptions {
 
 /// Stdout without a buffer that would keep the key; where a shell made a file for it, a file of its owner alone.
 #[cfg(unix)]
-fn standard_output() -> std::io::Result<std::fs::File> {
+pub(super) fn standard_output() -> std::io::Result<std::fs::File> {
     use std::os::fd::AsFd;
     use std::os::unix::fs::PermissionsExt;
     let file = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
@@ -115,7 +115,7 @@ fn standard_output() -> std::io::Result<std::fs::File> {
 }
 
 #[cfg(windows)]
-fn standard_output() -> std::io::Result<std::fs::File> {
+pub(super) fn standard_output() -> std::io::Result<std::fs::File> {
     use std::os::windows::io::AsHandle;
     Ok(std::fs::File::from(std::io::stdout().as_handle().try_clone_to_owned()?))
 }

@@ -116,6 +116,7 @@ mod tests {
             if_exists: IfExists::Add,
             check_defaults: Default::default(),
             may_refuse_all: false,
+            identities_max: None,
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Enrollment {
     pub check_defaults: CheckDefaults,
     /// Whether it is enough that none of the templates is enrolled: others of the call are already.
     pub may_refuse_all: bool,
+    /// A gallery of as many identities takes no new one; `None` takes any number.
+    pub identities_max: Option<u64>,
 }
 
 /// What an enrolment made.
@@ -81,6 +83,11 @@ pub(super) fn enroll(
         return Err(Error::AlreadyExists(Entity::Identity));
     }
     let is_new = existing.is_none();
+    if let Some(limit) = enrollment.identities_max.filter(|_| is_new)
+        && Others::new(&stored.gallery, indexes, change.pending()).count() >= limit
+    {
+        return Err(Error::IdentitiesMax { limit });
+    }
     let time = now();
     let mut identity = existing.unwrap_or_else(|| Identity {
         id: enrollment.identity,

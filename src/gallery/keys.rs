@@ -104,10 +104,10 @@ impl Galleries {
 
     /// Keeps a key.
     ///
-    /// *Errors*: [`Error::AlreadyExists`] where one has its id.
+    /// *Errors*: [`Error::AlreadyExists`] where one has its id, or its certificate's subject.
     pub async fn set_key(&self, new: Key) -> Result<(), Error> {
         let change = move |change: &mut Change<'_>| {
-            if change.store.has_key(&new.id)? {
+            if change.store.has_key(&new.id)? || is_subject_taken(change, &new.credential)? {
                 return Err(Error::AlreadyExists(Entity::Key));
             }
             let mut write = Write::default();
@@ -131,6 +131,16 @@ impl Galleries {
         };
         self.writer.run(change).await
     }
+}
+
+fn is_subject_taken(change: &Change<'_>, credential: &Credential) -> Result<bool, Error> {
+    let Credential::CertificateSubject(subject) = credential else { return Ok(false) };
+    for entry in change.store.keys() {
+        if matches!(entry?, (_, Ok(record)) if record.certificate_subject == *subject) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -55,6 +55,27 @@ impl<'a> Others<'a> {
         self.changed.clear();
     }
 
+    /// Returns how many identities there are.
+    pub(super) fn count(&self) -> u64 {
+        let counted = |rows: &ExactSearch| {
+            let (mut count, changed) = (rows.identities(), self.changed.iter());
+            for (id, identity) in changed {
+                match (rows.number(id).is_some(), identity.is_some()) {
+                    (false, true) => count += 1,
+                    (true, false) => count = count.saturating_sub(1),
+                    _ => {}
+                }
+            }
+            count as u64
+        };
+        match &self.rows {
+            Rows::Indexed(indexes) => indexes.find(&self.gallery.id).map(|shared| counted(&read(&shared.index).rows)),
+            Rows::Made(index) => Some(counted(&index.rows)),
+            Rows::Dropped => None,
+        }
+        .unwrap_or_else(|| self.changed.values().flatten().count() as u64)
+    }
+
     /// Returns for each probe the best identity but `own`, ties by id, always searched exactly. *Cost*: one pass over the
     /// rows for all probes.
     pub(super) fn best(&self, own: &IdentityId, probes: &[&Template]) -> Result<Vec<Option<Ranked>>, Error> {

@@ -66,6 +66,7 @@ pub(super) async fn enroll(galleries: &Galleries, id: &str, number: u64, templat
         if_exists: IfExists::Add,
         check_defaults: CheckDefaults::default(),
         may_refuse_all: false,
+        identities_max: None,
     };
     galleries.enroll(gallery(id), enrollment).await
 }

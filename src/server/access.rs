@@ -1,6 +1,7 @@
 //! Who may call what: one table, looked at twice. By the call's name, before anything of its message is read; and by the galleries
 //! that each message names, before a handler sees it (`codec.rs`). What is refused says nothing of what there is.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -11,7 +12,7 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 
 use super::codec::Named;
-use super::connections::Peer;
+use super::connections::{OpenCall, Peer};
 use super::layers::is_own;
 use super::status::status;
 use crate::access::{KeyText, Keys, Place, Principal, Scope, Throttle};
@@ -88,6 +89,8 @@ pub(super) struct Access {
     auditing: Option<Auditing>,
     /// Among the calls of its key.
     _place: Place,
+    /// The connection is not idle: calls that are refused do not count.
+    _open: Option<OpenCall>,
 }
 
 impl Access {
@@ -114,6 +117,9 @@ impl Access {
     }
 }
 
+/// Galleries that an entry of the audit log names at most.
+const NOTED_MAX: usize = 64;
+
 /// What the audit log is told of a call: who makes it, and which galleries it names. Made with the call, filled in on its way.
 #[derive(Default)]
 pub(super) struct Trail(Mutex<Noted>);
@@ -122,7 +128,7 @@ pub(super) struct Trail(Mutex<Noted>);
 struct Noted {
     place: Option<EntryPlace>,
     who: String,
-    galleries: std::collections::BTreeSet<String>,
+    galleries: BTreeSet<String>,
 }
 
 /// What a call has left in its trail.
@@ -133,8 +139,11 @@ pub(super) struct Left {
 }
 
 impl Trail {
-    fn add_galleries(&self, galleries: std::collections::BTreeSet<String>) {
-        self.lock().galleries.extend(galleries);
+    /// A stream may name another with each message: only so many are noted.
+    fn add_galleries(&self, galleries: BTreeSet<String>) {
+        let mut noted = self.lock();
+        let room = NOTED_MAX.saturating_sub(noted.galleries.len());
+        noted.galleries.extend(galleries.into_iter().take(room));
     }
 
     /// A call that only asks has no place for an entry until it is refused. It is refused, then, whether or not there is one.
@@ -180,10 +189,13 @@ pub(super) const STRANGERS_A_SECOND: u64 = 10;
 pub(super) struct AccessLayer {
     pub keys: Arc<Keys>,
     pub auditing: Option<Auditing>,
+    /// Pages of these may call; `*` is any.
+    pub web_origins: Arc<[String]>,
 }
 
 impl AccessLayer {
     fn admit(&self, request: &Request<Body>, rule: &'static Rule) -> Result<Access, Error> {
+        check_origin(request, &self.web_origins)?;
         let trail = request.extensions().get::<Arc<Trail>>().cloned().unwrap_or_default();
         let principal = self.principal(request).inspect_err(|_| {
             if let Some(Auditing { log, .. }) = self.auditing.as_ref().filter(|auditing| auditing.strangers.allows()) {
@@ -197,7 +209,14 @@ impl AccessLayer {
             return Err(Error::PermissionDenied { scope: rule.scope.as_str(), on: "some gallery" });
         }
         let place = principal.admit()?;
-        Ok(Access { principal, rule, trail, auditing: self.auditing.clone(), _place: place })
+        Ok(Access {
+            principal,
+            rule,
+            trail,
+            auditing: self.auditing.clone(),
+            _place: place,
+            _open: OpenCall::of(request),
+        })
     }
 }
 
@@ -207,6 +226,14 @@ impl AccessLayer {
         let shown = shown_key(request)?;
         self.keys.principal(shown.as_ref(), peer.and_then(|peer| peer.subject.as_deref()))
     }
+}
+
+/// Refuses calls of pages that may not call. Browsers keep other pages from seeing replies, but not from asking; and to a page
+/// whose name leads to this machine (DNS rebinding) this is its own origin.
+fn check_origin(request: &Request<Body>, allowed: &[String]) -> Result<(), Error> {
+    let Some(origin) = request.headers().get(http::header::ORIGIN) else { return Ok(()) };
+    let is_allowed = allowed.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes());
+    if is_allowed { Ok(()) } else { Err(Error::BadMessage("pages of this origin may not call")) }
 }
 
 /// Reads `authorization: Bearer KEY` (RFC 6750).

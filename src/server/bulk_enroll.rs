@@ -193,14 +193,14 @@ async fn enroll(
 ) -> Result<Result<BulkEnrollResult, NoTemplate>, Error> {
     let Checked { identity, template_id, change, source } = item;
     let (target, standing) = engine.galleries.gallery(&options.gallery)?;
+    let identities_max = call::with_principal(|principal| Ok(principal.identities_max()))?;
     match look_up(engine, &options.gallery, &identity, &template_id).await? {
         Known::Template => return Ok(Ok(already_enrolled())),
         Known::Identity if options.if_exists == IfExists::Refuse => return Ok(Err(identity_exists(None))),
         Known::Identity => {}
         Known::Nothing => {
-            match call::with_principal(|principal| principal.check_identities(standing.counts.identities)) {
-                Err(error @ Error::IdentitiesMax { .. }) => return Ok(Err(NoTemplate { error, choice: None })),
-                checked => checked?,
+            if let Some(limit) = identities_max.filter(|limit| standing.counts.identities >= *limit) {
+                return Ok(Err(NoTemplate { error: Error::IdentitiesMax { limit }, choice: None }));
             }
         }
     }
@@ -229,10 +229,13 @@ async fn enroll(
         if_exists: options.if_exists,
         check_defaults,
         may_refuse_all: false,
+        identities_max,
     };
     match call::timed(Stage::Write, enroll_patiently(engine, &options.gallery, enrollment)).await {
         Ok(enrolled) => Ok(Ok(enrolled_result(&enrolled, &template_id, choice))),
-        Err(error @ (Error::Refused(_) | Error::TooManyTemplates { .. })) => Ok(Err(NoTemplate { error, choice })),
+        Err(error @ (Error::Refused(_) | Error::TooManyTemplates { .. } | Error::IdentitiesMax { .. })) => {
+            Ok(Err(NoTemplate { error, choice }))
+        }
         Err(Error::AlreadyExists(Entity::Identity)) => {
             // Enrolled while this was worked on: by this very item on a stream that broke off, or by another.
             match look_up(engine, &options.gallery, &identity, &template_id).await? {

@@ -18,6 +18,7 @@ use tonic_prost::{ProstCodec, ProstEncoder};
 
 use super::call;
 use super::status::status;
+use crate::biometrics::ids::GalleryId;
 use crate::contract::DESCRIPTORS;
 use crate::error::Error;
 
@@ -28,6 +29,9 @@ const OVERHEAD_BYTES_MAX: usize = 32 << 20;
 const MESSAGE_BYTES: usize = 256;
 const TEXT_BYTES: usize = 64;
 const NUMBER_BYTES: usize = 8;
+
+/// Galleries that a message may name: Verify names two.
+const GALLERIES_MAX: usize = 16;
 
 /// As deep as prost decodes.
 const DEPTH_MAX: usize = 100;
@@ -102,6 +106,10 @@ impl Named {
                 let id = std::str::from_utf8(part).map_err(|_| Malformed)?;
                 // An empty one is absent.
                 if !id.is_empty() && !self.galleries.contains(id) {
+                    // What is named is kept until the call ends: nothing that could be no gallery, and not many.
+                    if id.len() > GalleryId::BYTES_MAX || self.galleries.len() == GALLERIES_MAX {
+                        return Err(Malformed);
+                    }
                     self.galleries.insert(id.to_owned());
                 }
             }
@@ -224,6 +232,16 @@ mod tests {
         let request = proto::IdentifyRequest { probe, ..Default::default() };
         let found = named::<proto::IdentifyRequest>(&request.encode_to_vec());
         assert!(found.galleries.is_empty() && !found.all_galleries && !found.templates);
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_gallery_and_too_many_of_them_are_refused() {
+        let long = proto::GetGalleryRequest { gallery_id: "x".repeat(65) };
+        assert!(checked::<proto::GetGalleryRequest>(&long.encode_to_vec()).is_err());
+        let many: Vec<u8> = (0..17)
+            .flat_map(|number| proto::GetGalleryRequest { gallery_id: format!("g{number}") }.encode_to_vec())
+            .collect();
+        assert!(checked::<proto::GetGalleryRequest>(&many).is_err());
     }
 
     #[test]

@@ -275,24 +275,31 @@ async fn connect(
 ) -> Option<Connection> {
     // Small replies are not held back.
     stream.set_nodelay(true).ok()?;
-    let (stream, subject) = match tls {
-        None => (Transport::Plain(stream), None),
-        Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => {
-                let subject = tls::subject(&stream);
-                (Transport::Tls(Box::new(stream)), subject)
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a TLS handshake failed");
-                return None;
-            }
-        },
-    };
     let close = CancellationToken::new();
-    let closed = Box::pin(close.clone().cancelled_owned());
+    let mut closed = Box::pin(close.clone().cancelled_owned());
     let activity =
         Arc::new(Activity { open_calls: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()), close });
+    // From here on it may have to make way: before the handshake too, which a silent one never ends.
     open.add(&activity);
+    let (stream, subject) = match tls {
+        None => (Transport::Plain(stream), None),
+        Some(tls) => {
+            let shaken = tokio::select! {
+                shaken = tls.accept(stream) => shaken,
+                () = &mut closed => return None,
+            };
+            match shaken {
+                Ok(stream) => {
+                    let subject = tls::subject(&stream);
+                    (Transport::Tls(Box::new(stream)), subject)
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a TLS handshake failed");
+                    return None;
+                }
+            }
+        }
+    };
     let peer = Peer { address, subject: subject.map(Arc::from), activity };
     Some(Connection { stream, peer, closed, _place: place })
 }

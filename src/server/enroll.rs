@@ -80,8 +80,16 @@ pub(super) async fn enroll(engine: &Engine, request: proto::EnrollRequest) -> Re
         return Err(first_failure(outcomes, None));
     }
     let check_defaults = check_defaults(engine, &acquiring.target)?;
-    let enrollment =
-        Enrollment { identity, change, templates, if_exists, check_defaults, may_refuse_all: some_enrolled };
+    let identities_max = call::with_principal(|principal| Ok(principal.identities_max()))?;
+    let enrollment = Enrollment {
+        identity,
+        change,
+        templates,
+        if_exists,
+        check_defaults,
+        may_refuse_all: some_enrolled,
+        identities_max,
+    };
     let enrolled = match call::timed(Stage::Write, engine.galleries.enroll(gallery, enrollment)).await {
         Err(Error::Refused(finding)) => return Err(first_failure(outcomes, Some(finding))),
         enrolled => enrolled.map_err(Error::of_moved_gallery)?,
@@ -172,8 +180,10 @@ async fn look_up(
         Err(error) => Err(error),
     };
     let known: BTreeSet<TemplateId> = engine.with_galleries(known).await?;
-    if known.is_empty() {
-        call::with_principal(|principal| principal.check_identities(standing.counts.identities))?;
+    let limit = call::with_principal(|principal| Ok(principal.identities_max()))?;
+    if let Some(limit) = limit.filter(|limit| known.is_empty() && standing.counts.identities >= *limit) {
+        // Said before any photo is looked at; the writer looks again.
+        return Err(Error::IdentitiesMax { limit });
     }
     Ok((target, known))
 }

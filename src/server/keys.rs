@@ -12,7 +12,7 @@ use crate::access::{
     Credential, GalleryPattern, Grant, Grants, Key, KeyId, KeyLimits, KeyText, NewKey, Scope, SecretHash,
 };
 use crate::contract as proto;
-use crate::error::{Entity, Error};
+use crate::error::Error;
 
 pub(super) struct KeyServer(pub Arc<Engine>);
 
@@ -51,7 +51,6 @@ async fn create(engine: &Engine, request: proto::CreateKeyRequest) -> Result<pro
     let new = new_key(stated).map_err(|error| error.at("key"))?;
     let id = KeyId::generate()?;
     let (credential, secret) = match new.certificate_subject {
-        Some(subject) if engine.keys.has_subject(&subject) => return Err(Error::AlreadyExists(Entity::Key)),
         Some(subject) => (Credential::CertificateSubject(subject), String::new()),
         None => {
             let text = KeyText::generate(&id)?;

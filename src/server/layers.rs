@@ -245,11 +245,13 @@ impl http_body::Body for CountedBody {
         if polled.is_pending() && self.late.as_mut().is_some_and(|late| late.as_mut().poll(context).is_ready()) {
             return Poll::Ready(Some(Err(status(Error::DeadlineExceeded))));
         }
+        let mut message_ended = false;
         if let Some(idle) = &mut self.idle {
             let is_over = match &polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     if frame.data_ref().is_some_and(|data| idle.messages.take(data)) {
                         idle.wait = None;
+                        message_ended = true;
                     }
                     idle.is_past_its_end(context)
                 }
@@ -272,7 +274,9 @@ impl http_body::Body for CountedBody {
             }
             drop(permit);
             // Of a call that is no stream the next call is refused.
-            let wait = self.call.principal().add_bytes(data.len() as u64).filter(|_| self.idle.is_some());
+            let owed = self.call.principal().add_bytes(data.len() as u64).filter(|_| self.idle.is_some());
+            let early = message_ended.then(|| self.call.principal().add_message()).flatten();
+            let wait = owed.max(early);
             self.pause = wait.map(|wait| Box::pin(tokio::time::sleep(wait)));
         }
         polled

@@ -304,6 +304,9 @@ fn open_keys(config: &Config, galleries: &Galleries) -> Result<Keys, ServerError
 
 fn warn_of_open_doors(config: &Config) {
     let security = &config.security;
+    if !security.grpc_web_origins.is_empty() && !security.keys_required {
+        tracing::warn!("web pages of the named origins may call without keys: whoever opens one may do everything");
+    }
     if config.listen.ip().is_loopback() {
         return;
     }
@@ -351,7 +354,11 @@ async fn serve(
         // Around all that refuses: what is refused is counted too.
         .layer(ObserveLayer)
         // Nobody without the right takes a permit.
-        .layer(AccessLayer { keys: Arc::clone(&engine.keys), auditing })
+        .layer(AccessLayer {
+            keys: Arc::clone(&engine.keys),
+            auditing,
+            web_origins: security.grpc_web_origins.as_slice().into(),
+        })
         // Without a permit nothing of a message is read, and a deadline covers everything below.
         .layer(CallLayer {
             admission: Arc::clone(&engine.admission),

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use prost::bytes::Bytes;
+use tokio::sync::oneshot;
 use tonic::Code;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
@@ -17,9 +18,11 @@ use tracing::{Instrument, Span};
 
 use super::access::Trail;
 use super::codec::descriptors;
-use super::connections::{OpenCall, Peer};
+use super::connections::Peer;
 use super::layers::is_own;
+use super::status::status;
 use crate::audit::Entry;
+use crate::error::Error;
 use crate::telemetry::{continue_trace, count_call};
 
 /// Carries the id of a call: of the request, where its caller has one, and of the reply.
@@ -83,7 +86,7 @@ where
             request_id: id.clone(),
             peer: request.extensions().get::<Peer>().map_or_else(String::new, |peer| peer.address.to_string()),
             trail: Arc::clone(&trail),
-            _open: OpenCall::of(&request),
+            is_over: false,
         };
         request.extensions_mut().insert(trail);
         // The services below may be made by it already.
@@ -93,7 +96,7 @@ where
             answer.map(|mut reply| {
                 reply.headers_mut().insert(REQUEST_ID, id);
                 watch.look_for_status(reply.headers());
-                reply.map(|body| Body::new(WatchedBody { inner: body, watch: Some(watch) }))
+                reply.map(|body| Body::new(WatchedBody { inner: body, watch: Some(watch), held: None }))
             })
         })
     }
@@ -131,8 +134,7 @@ struct Watch {
     request_id: HeaderValue,
     peer: String,
     trail: Arc<Trail>,
-    /// The connection is not idle.
-    _open: Option<OpenCall>,
+    is_over: bool,
 }
 
 impl Watch {
@@ -144,25 +146,35 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
-    fn drop(&mut self) {
+impl Watch {
+    /// Counts the call and has its entry written, where it needs one; returns what ends when that is done.
+    fn end(&mut self) -> Option<oneshot::Receiver<()>> {
+        if std::mem::replace(&mut self.is_over, true) {
+            return None;
+        }
         // Without a status the caller has gone before the end.
         let code = self.code.unwrap_or(Code::Cancelled);
         let time = self.began.elapsed();
         count_call(self.method, name(code), time);
         self.span.record("rpc.grpc.status_code", code as i32);
         tracing::debug!(parent: &self.span, code = name(code), time_ms = time.as_secs_f64() * 1e3, "call ended");
-        if let Some(left) = self.trail.take() {
-            left.place.fill(Entry {
-                time: SystemTime::now(),
-                who: left.who,
-                peer: std::mem::take(&mut self.peer),
-                call: self.method.to_owned(),
-                galleries: left.galleries,
-                code: name(code).to_owned(),
-                request_id: self.request_id.to_str().unwrap_or_default().to_owned(),
-            });
-        }
+        let left = self.trail.take()?;
+        Some(left.place.fill(Entry {
+            time: SystemTime::now(),
+            who: left.who,
+            peer: std::mem::take(&mut self.peer),
+            call: self.method.to_owned(),
+            galleries: left.galleries,
+            code: name(code).to_owned(),
+            request_id: self.request_id.to_str().unwrap_or_default().to_owned(),
+        }))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // However the call ended, and whoever still waits for what is noted of it.
+        drop(self.end());
     }
 }
 
@@ -170,7 +182,11 @@ struct WatchedBody {
     inner: Body,
     /// Until the end has been seen.
     watch: Option<Watch>,
+    /// The end of a reply that says that all went well, until that is in the audit log.
+    held: Option<(Frame<Bytes>, oneshot::Receiver<()>)>,
 }
+
+const NOT_NOTED: Error = Error::Unavailable("it was done, but the audit log could not be written");
 
 impl http_body::Body for WatchedBody {
     type Data = Bytes;
@@ -180,25 +196,38 @@ impl http_body::Body for WatchedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        if let Some((_, written)) = &mut self.held {
+            let written = ready!(Pin::new(written).poll(context));
+            let end = self.held.take().filter(|_| written.is_ok()).map(|(frame, _)| frame);
+            return Poll::Ready(Some(end.ok_or_else(|| status(NOT_NOTED))));
+        }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
-        match &frame {
+        match frame {
             Some(Ok(frame)) => {
                 if let (Some(trailers), Some(watch)) = (frame.trailers_ref(), &mut self.watch) {
                     watch.look_for_status(trailers);
+                    if let (Some(Code::Ok), Some(written)) = (watch.code, watch.end()) {
+                        self.held = Some((frame, written));
+                        return self.poll_frame(context);
+                    }
                 }
+                Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(_)) => {
+            Some(Err(error)) => {
                 if let Some(watch) = &mut self.watch {
                     watch.code = Some(Code::Internal);
                 }
+                Poll::Ready(Some(Err(error)))
             }
-            None => drop(self.watch.take()),
+            None => {
+                drop(self.watch.take());
+                Poll::Ready(None)
+            }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.held.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

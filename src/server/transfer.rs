@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use super::call;
+use super::call::{self, Call};
 use super::engine::Engine;
 use super::status::status;
 use crate::biometrics::ids::GalleryId;
@@ -121,19 +121,25 @@ pub(super) async fn import(
 
 /// The reply side of a call that lasts.
 pub(super) struct Reply<T> {
+    /// Whose rights may end meanwhile.
+    call: Option<Arc<Call>>,
     sender: mpsc::Sender<T>,
     handle: tokio::runtime::Handle,
     wait_max: Duration,
 }
 
 impl<T> Reply<T> {
-    /// *Errors*: where the caller has gone.
+    /// *Errors*: where the caller has gone, or its key is no longer in force.
     pub(super) fn check(&self) -> Result<(), Error> {
+        if let Some(call) = &self.call {
+            call.principal().grants()?;
+        }
         if self.sender.is_closed() { Err(Error::DeadlineExceeded) } else { Ok(()) }
     }
 
-    /// *Errors*: where the caller has gone, or takes nothing for too long.
+    /// *Errors*: those of [`Reply::check`]; where the caller takes nothing for too long.
     pub(super) fn send(&self, message: T) -> Result<(), Error> {
+        self.check()?;
         let sent = self.handle.block_on(self.sender.send_timeout(message, self.wait_max));
         sent.map_err(|_| Error::DeadlineExceeded)
     }
@@ -146,14 +152,14 @@ pub(super) fn stream<T: Send + 'static>(
 ) -> Replies<T> {
     let (sender, replies) = mpsc::channel(WAITING_MAX);
     let galleries = Arc::clone(&engine.galleries);
-    let reply = Reply { sender, handle: tokio::runtime::Handle::current(), wait_max: engine.call_time_max };
-    let permit = call::current();
+    let call = call::current();
+    let handle = tokio::runtime::Handle::current();
+    let reply = Reply { call, sender, handle, wait_max: engine.call_time_max };
     let failure = Arc::new(OnceLock::new());
     let of_job = Arc::clone(&failure);
     // Not waited for: it ends when the replies cannot be sent, or with the writer. The failure is there before the stream
     // can end: the sender is dropped after it.
     tokio::task::spawn_blocking(move || {
-        let _permit = permit;
         if let Err(error) = job(&galleries, &reply) {
             let _ = of_job.set(status(error));
         }

@@ -452,6 +452,7 @@ pub mod people {
             if_exists: IfExists::Add,
             check_defaults: Default::default(),
             may_refuse_all: false,
+            identities_max: None,
         }
     }
 

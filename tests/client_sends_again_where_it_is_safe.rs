@@ -1,5 +1,8 @@
 //! A call is sent again where that does no harm: after the delay that the server asks for, and never past its time.
 
+#[path = "common/stub.rs"]
+mod stub;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use facematch::client::{Client, Key, Options, Retry, reason};
 use facematch::contract as proto;
-use facematch::contract::face_service_server::{FaceService, FaceServiceServer};
+use facematch::contract::face_service_server::FaceService;
+use stub::Faces;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
@@ -100,7 +104,7 @@ async fn serve(script: &Script) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = Server::builder()
-        .add_service(FaceServiceServer::new(script.clone()))
+        .add_service(Faces(script.clone()))
         .add_service(Enrollment(script.clone()))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(server);

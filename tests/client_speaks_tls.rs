@@ -1,13 +1,17 @@
 //! A client and a server by TLS: who is trusted, and who is not.
 
+#[path = "common/stub.rs"]
+mod stub;
+
 use std::net::SocketAddr;
 use std::process::Command;
 use std::task::{Context, Poll};
 
 use facematch::client::{Client, ClientCertificate, ConnectError, Key, Options};
 use facematch::contract as proto;
-use facematch::contract::face_service_server::{FaceService, FaceServiceServer};
+use facematch::contract::face_service_server::FaceService;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use stub::Faces;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
@@ -16,6 +20,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 /// Answers with the caller's key as the pack's id.
+#[derive(Clone)]
 struct Echo;
 
 #[tonic::async_trait]
@@ -82,7 +87,7 @@ async fn serve(authority: &Authority, name: &str, asks_for_certificates: bool) -
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let server = Server::builder().tls_config(tls).expect("TLS").add_service(FaceServiceServer::new(Echo));
+    let server = Server::builder().tls_config(tls).expect("TLS").add_service(Faces(Echo));
     let server = server.add_service(Galleries);
     tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     address

@@ -165,8 +165,10 @@ impl Writer {
                 tracing::info!("the audit log can be written again");
                 failing_since = None;
             }
-            // Whoever waited may have gone.
-            group.drain(..).for_each(|(_, written): Waiting| drop(written.send(())));
+            for (_, written) in group.drain(..) {
+                // Whoever waited may have gone.
+                let _ = oneshot::Sender::send(written, ());
+            }
         }
     }
 

@@ -130,7 +130,7 @@ class GalleryServiceServicer(object):
     def ExportGallery(self, request, context):
         """Writes a gallery as a file, for a backup or for another server: the bytes of all replies, one behind the other. It
         holds the gallery as it was at one moment before the stream's end, and is written beside searches and writes. Whole
-        only if the stream ended well.
+        only if the stream ended well. It is plain, also where the server's data folder is encrypted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +139,8 @@ class GalleryServiceServicer(object):
     def ImportGallery(self, request_iterator, context):
         """Makes a gallery from a file of ExportGallery. Nobody sees it before the end has come; then it is there with all that
         is in it. ALREADY_EXISTS, reason GALLERY_EXISTS, where the id is taken. INVALID_ARGUMENT, reason GALLERY_FILE_DAMAGED,
-        where the file is not whole. A stream that broke off is resumed: see GetImport.
+        where the file is not whole, or GALLERY_FILE_NEWER, where a newer facematch wrote it. A stream that broke off is resumed:
+        see GetImport.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -94,10 +94,11 @@ impl Head {
             };
             faces.extend(found.ok_or_else(|| Error::internal("detector output has an unexpected length"))?);
         }
-        faces.retain(is_finite);
         for face in &mut faces {
             scale_back(face, geometry);
         }
+        // Scaled to a photo larger than the input, the largest numbers are none any more.
+        faces.retain(is_finite);
         Ok(faces)
     }
 }

@@ -66,3 +66,7 @@ pub mod cli;
 pub mod client;
 pub mod contract;
 pub mod server;
+
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -7,6 +7,8 @@
 mod archive;
 mod bounded;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod ledger;
 mod manifest;
 mod metadata;

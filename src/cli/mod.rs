@@ -29,6 +29,9 @@ mod settings;
 mod store;
 mod verify;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::enroll::fuzzing;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -19,6 +19,8 @@ mod enrolment;
 mod exact;
 mod export;
 pub mod filter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod galleries;
 mod gallery_record;
 mod graph;

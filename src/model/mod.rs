@@ -5,6 +5,8 @@ mod cache;
 mod catalogue;
 mod download;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod golden;
 mod graph;
 mod installed;

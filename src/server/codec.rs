@@ -124,7 +124,7 @@ impl Named {
 /// Checks what a message would cost, and returns what it names.
 ///
 /// *Errors*: [`Error::BadMessage`]. *Cost*: a step for each part, none for the bytes of a photo.
-fn check(bytes: &[u8], descriptor: &MessageDescriptor) -> Result<Named, Error> {
+pub(super) fn check(bytes: &[u8], descriptor: &MessageDescriptor) -> Result<Named, Error> {
     let (mut left, mut named) = (OVERHEAD_BYTES_MAX, Named::default());
     match walk(bytes, descriptor, &mut left, &mut named, 0) {
         Ok(true) => Ok(named),

@@ -12,6 +12,8 @@ mod engine;
 mod enroll;
 mod enrollment;
 mod face;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gallery;
 mod identify;
 mod in_flight;

@@ -37,7 +37,7 @@ impl Input {
     }
 
     /// Reads what a test states.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn of_bytes(bytes: Vec<u8>) -> Self {
         let read = Arc::new(AtomicU64::new(0));
         let counted = Counted { reader: Box::new(std::io::Cursor::new(bytes)), read: Arc::clone(&read) };

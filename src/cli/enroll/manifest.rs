@@ -64,6 +64,12 @@ fn bad(row: Row, message: String) -> Box<BadLine> {
 }
 
 impl Manifest {
+    /// Of a folder of photos, and the columns that it has by default.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn of_photos(photos: PathBuf) -> Self {
+        Self { photos: Some(photos), columns: Vec::new(), metadata: Vec::new() }
+    }
+
     /// Tells whether anything is stated that only a manifest has.
     pub(super) fn is_stated(&self) -> bool {
         self.photos.is_some() || !self.columns.is_empty() || !self.metadata.is_empty()

@@ -244,11 +244,13 @@ pub(in crate::cli) fn is_photo(file_name: &str) -> bool {
 }
 
 /// What a source gives, a line each, and how it ends.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[allow(clippy::expect_used, reason = "for tests and fuzzers")]
 pub(super) async fn given(
     read: impl FnOnce(&mut Taker) -> anyhow::Result<()> + Send + 'static,
 ) -> (Vec<String>, anyhow::Result<()>) {
-    let (mut taker, mut events) = Taker::new(100);
+    // As many as an input has: none is let go of before the end.
+    let (mut taker, mut events) = Taker::new(1 << 16);
     taker.refuse_repeated_keys();
     let reading = tokio::task::spawn_blocking(move || read(&mut taker));
     let (mut lines, mut items) = (Vec::new(), Vec::new());

@@ -1,0 +1,2 @@
+#![no_main]
+facematch_fuzz::target!("message");

@@ -28,8 +28,11 @@ use crate::gallery::filter::{BYTES_MAX, Filter};
 /// Takes bytes and does with them what the engine would.
 pub type Run = Box<dyn Fn(&[u8]) + Send + Sync>;
 
+/// Makes a target ready.
+pub type Open = fn() -> Run;
+
 /// Each target by its name, which is that of its corpus and of its program in `fuzz/`, and what makes it ready.
-pub const TARGETS: [(&str, fn() -> Run); 14] = [
+pub const TARGETS: [(&str, Open); 14] = [
     ("photo", || Box::new(photo)),
     ("detector", || Box::new(detector)),
     ("manifest", || Box::new(crate::model::fuzzing::manifest)),

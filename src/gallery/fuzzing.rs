@@ -17,11 +17,12 @@ use super::archive::checksum;
 use super::curves::{CurveRecord, curve_record, known_curve};
 use super::record::{self, GalleryRecord, StagedRecord};
 use super::snapshot;
-use super::types::Gallery;
+use super::types::{Gallery, Identity};
 use super::{EnrolledTemplate, Enrollment, Galleries, IdentityChange, IfExists, MetadataValue, Search, Synthetic};
 use crate::biometrics::enrolment::CheckDefaults;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::template::Template;
+use crate::error::Error;
 use crate::fuzzing::{Run, Scratch};
 
 /// Of all templates here; small, so that inputs are.
@@ -46,6 +47,14 @@ fn mend_frames(bytes: &mut [u8], mut at: usize, mut chain: u32) {
 /// The key that records are under.
 pub(crate) const KEY: &[u8] = b"key";
 
+fn unseal_identity(record: &[u8]) -> Result<Identity, Error> {
+    record::read_identity(identity(0), record::unframe(KEY, record)?, DIMENSION)
+}
+
+fn seal_identity(identity: &Identity) -> Vec<u8> {
+    record::frame(KEY, &record::identity_message(identity))
+}
+
 /// What kind of record it is, and the record. What is read of it is written as it was read.
 pub(crate) fn record(bytes: &[u8]) {
     let Some((kind, record)) = bytes.split_first() else { return };
@@ -58,16 +67,16 @@ pub(crate) fn record(bytes: &[u8]) {
     }
     match kind % 4 {
         0 => {
-            let read = |bytes: &[u8]| record::unseal_identity(KEY, identity(0), bytes, DIMENSION);
+            let read = |bytes: &[u8]| unseal_identity(bytes);
             let Ok(somebody) = read(&record) else { return };
             assert!(somebody.templates.iter().all(|enrolled| enrolled.template.values().len() == DIMENSION));
             // Nobody is written without a template: of which pack they are would not be known.
             if somebody.templates.is_empty() {
                 return;
             }
-            let again = record::seal_identity(KEY, &somebody);
+            let again = seal_identity(&somebody);
             let back = read(&again).expect("what was written");
-            assert!(record::seal_identity(KEY, &back) == again);
+            assert!(seal_identity(&back) == again);
         }
         1 => {
             let Ok(read) = record::unseal::<GalleryRecord>(KEY, &record) else { return };
@@ -247,6 +256,7 @@ pub(crate) fn enrollment(number: u64) -> Enrollment {
         if_exists: IfExists::Add,
         check_defaults: CheckDefaults::default(),
         may_refuse_all: false,
+        identities_max: None,
     }
 }
 
@@ -269,7 +279,7 @@ pub(crate) fn records() -> Vec<(String, Vec<u8>)> {
         ..Default::default()
     };
     let sealed = [
-        ("identity", record::seal_identity(KEY, &somebody)),
+        ("identity", seal_identity(&somebody)),
         ("gallery", record::seal(KEY, &record::gallery_record(stored.number, &stored.gallery))),
         ("staged", record::seal(KEY, &staged)),
         ("curve", record::seal(KEY, &curve_record(&known))),

@@ -10,7 +10,7 @@ use prost::Message;
 use super::TARGETS;
 use crate::contract as proto;
 use crate::gallery::fuzzing as gallery;
-use crate::server::fuzzing::REQUESTS;
+use crate::server::fuzzing::{REQUESTS, Read};
 
 type Seeds = Vec<(String, Vec<u8>)>;
 
@@ -259,7 +259,7 @@ fn requests() -> Vec<(&'static str, Vec<u8>)> {
 fn messages() -> Seeds {
     let known = requests();
     let stated = |wanted: &str| known.iter().find(|(name, _)| *name == wanted).map(|(_, bytes)| bytes.clone());
-    let seed = |(which, (name, _)): (usize, &(&str, fn(&[u8])))| {
+    let seed = |(which, (name, _)): (usize, &(&str, Read))| {
         ((*name).to_owned(), [vec![which as u8], stated(name).unwrap_or_default()].concat())
     };
     REQUESTS.iter().enumerate().map(seed).collect()

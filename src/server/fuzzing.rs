@@ -25,10 +25,13 @@ use crate::contract::enrollment_service_client::EnrollmentServiceClient;
 use crate::contract::gallery_service_client::GalleryServiceClient;
 use crate::fuzzing::{Run, Scratch};
 
+/// Reads one kind of request.
+pub(crate) type Read = fn(&[u8]);
+
 macro_rules! requests {
     ($($name:ident),* $(,)?) => {
         /// Every request of the contract, by its place in an input's first byte.
-        pub(crate) const REQUESTS: &[(&str, fn(&[u8]))] = &[$((stringify!($name), read::<proto::$name>)),*];
+        pub(crate) const REQUESTS: &[(&str, Read)] = &[$((stringify!($name), read::<proto::$name>)),*];
     };
 }
 

@@ -119,6 +119,7 @@ fn enroll(galleries: &Arc<Galleries>) -> Duration {
             if_exists: IfExists::Refuse,
             check_defaults: Default::default(),
             may_refuse_all: false,
+            identities_max: None,
         })
         .collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("tokio");

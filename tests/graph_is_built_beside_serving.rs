@@ -50,6 +50,7 @@ async fn enroll(galleries: &Galleries, gallery: &str, number: u64) {
         if_exists: IfExists::Refuse,
         check_defaults: Default::default(),
         may_refuse_all: false,
+        identities_max: None,
     };
     galleries.enroll(id(gallery), enrollment).await.expect("enrol");
 }

@@ -11,7 +11,7 @@ use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use facematch::biometrics::template::Template;
 use facematch::error::Error;
 use facematch::gallery::{
-    EnrolledTemplate, Enrollment, Galleries, IdentityChange, IfExists, MasterKey, Synthetic, SyntheticGallery,
+    EmbeddedGalleries, EnrolledTemplate, Enrollment, IdentityChange, IfExists, MasterKey, Synthetic, SyntheticGallery,
     change_key, write_synthetic,
 };
 
@@ -77,7 +77,7 @@ fn pack() -> PackId {
 
 /// The times of the phases.
 fn run(folder: &Path, key: Option<&MasterKey>, file: &[u8]) -> [Duration; 5] {
-    let open = || Galleries::open_with_key(folder, key).expect("open");
+    let open = || EmbeddedGalleries::open_with_key(folder, key).expect("open");
     let galleries = Arc::new(open());
     let imported = timed(|| {
         let mut import = galleries.begin_import(gallery(), 0).expect("begin");
@@ -103,7 +103,7 @@ fn timed(job: impl FnOnce()) -> Duration {
     started.elapsed()
 }
 
-fn enroll(galleries: &Arc<Galleries>) -> Duration {
+fn enroll(galleries: &Arc<EmbeddedGalleries>) -> Duration {
     let people = Synthetic::new(SEED + 1, DIMENSION);
     let enrollments: Vec<Enrollment> = (0..ENROLLED)
         .map(|number| Enrollment {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use facematch::biometrics::ids::{GalleryId, PackId};
 use facematch::biometrics::template::Template;
 use facematch::gallery::{
-    Galleries, GalleryChange, Scope, Search, SearchPath, SearchPolicy, Synthetic, SyntheticGallery, write_synthetic,
+    EmbeddedGalleries, GalleryChange, Scope, Search, SearchPath, SearchPolicy, Synthetic, SyntheticGallery,
+    write_synthetic,
 };
 
 const DIMENSION: usize = 512;
@@ -18,7 +19,7 @@ fn main() {
     let templates = std::env::var("ROWS").map_or(100_000, |rows| rows.parse().expect("ROWS is a number"));
     let (gallery, pack_id) = (GalleryId::parse("g").expect("an id"), PackId::parse(&"0".repeat(32)).expect("an id"));
     let folder = tempfile::tempdir().expect("a folder");
-    let galleries = Galleries::open(folder.path()).expect("open");
+    let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
     let mut import = galleries.begin_import(gallery.clone(), 0).expect("begin");
     let wanted = SyntheticGallery {
         gallery: gallery.clone(),

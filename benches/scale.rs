@@ -12,7 +12,7 @@ use facematch::biometrics::ids::{GalleryId, IdentityId, PackId};
 use facematch::biometrics::template::Template;
 use facematch::error::Error;
 use facematch::gallery::filter::Filter;
-use facematch::gallery::{Galleries, Scope, Search, Synthetic, SyntheticGallery, write_synthetic};
+use facematch::gallery::{EmbeddedGalleries, Scope, Search, Synthetic, SyntheticGallery, write_synthetic};
 
 const DIMENSION: usize = 512;
 const SEED: u64 = 1;
@@ -89,7 +89,7 @@ fn import(folder: &Path) {
         Ok::<(), Error>(())
     })
     .expect("a file");
-    let galleries = Galleries::open(folder).expect("open");
+    let galleries = EmbeddedGalleries::open(folder).expect("open");
     let started = Instant::now();
     let mut import = galleries.begin_import(gallery(), 0).expect("begin");
     for part in parts {
@@ -125,7 +125,7 @@ fn probe(identity: u64) -> Template {
     Template::from_vector(&Synthetic::new(SEED, DIMENSION).template(identity, 1_000), pack()).expect("a template")
 }
 
-fn find(galleries: &Galleries, identity: u64, scope: Scope) -> IdentityId {
+fn find(galleries: &EmbeddedGalleries, identity: u64, scope: Scope) -> IdentityId {
     let search = Search { probe: probe(identity), capacity: 5, exact: true, scope };
     let outcome = galleries.search(&gallery(), search).expect("search");
     outcome.ranked.into_iter().next().expect("somebody").identity
@@ -133,7 +133,7 @@ fn find(galleries: &Galleries, identity: u64, scope: Scope) -> IdentityId {
 
 fn start(folder: &Path, phase: &str) {
     let started = Instant::now();
-    let galleries = Galleries::open(folder).expect("open");
+    let galleries = EmbeddedGalleries::open(folder).expect("open");
     let found = find(&galleries, 7, Scope::default());
     report(&format!("{phase}, to the first answer"), seconds(started.elapsed()));
     assert_eq!(found.as_str(), "00000007");
@@ -142,7 +142,7 @@ fn start(folder: &Path, phase: &str) {
 }
 
 /// The median of many searches.
-fn time(galleries: &Galleries, scope: &Scope) -> Duration {
+fn time(galleries: &EmbeddedGalleries, scope: &Scope) -> Duration {
     let mut times: Vec<Duration> = (0..41)
         .map(|turn| {
             let probe = Search { probe: probe(turn * 100 + 7), capacity: 5, exact: true, scope: scope.clone() };
@@ -156,7 +156,7 @@ fn time(galleries: &Galleries, scope: &Scope) -> Duration {
 }
 
 fn search(folder: &Path) {
-    let galleries = Galleries::open(folder).expect("open");
+    let galleries = EmbeddedGalleries::open(folder).expect("open");
     let filter = |text: &str| Scope { filter: Some(Filter::parse("filter", text).expect(text)), candidates: None };
     let everyone = time(&galleries, &Scope::default());
     report("search of everyone, all cores", format!("{:.2} ms", everyone.as_secs_f64() * 1e3));
@@ -188,14 +188,14 @@ fn search(folder: &Path) {
 
 /// Searches for the whole time a job takes, of a small gallery, so that waiting shows and not scanning.
 fn stalls(folder: &Path) {
-    let galleries = Galleries::open(folder).expect("open");
+    let galleries = EmbeddedGalleries::open(folder).expect("open");
     let few = GalleryId::parse("few").expect("an id");
     let wanted =
         SyntheticGallery { gallery: few.clone(), pack_id: pack(), dimension: DIMENSION, seed: 2, templates: 1_000 };
     let mut import = galleries.begin_import(few, 0).expect("begin");
     write_synthetic(&wanted, |part, _| import.feed(part)).expect("feed");
     import.finish().expect("finish");
-    type Job = fn(&Galleries);
+    type Job = fn(&EmbeddedGalleries);
     let jobs: [(&str, Job); 3] = [
         ("nothing", |_| std::thread::sleep(Duration::from_secs(2))),
         ("an export", |galleries| galleries.export(&gallery(), |_| Ok(())).expect("export")),

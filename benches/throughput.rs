@@ -27,7 +27,7 @@ use facematch::decode::{PhotoLimits, decode};
 use facematch::detect::input::Letterbox;
 use facematch::detect::scales::Scales;
 use facematch::embed::{CHIP_SIDE_PX, Chip};
-use facematch::gallery::{Galleries, Scope, Search, Synthetic, SyntheticGallery, write_synthetic};
+use facematch::gallery::{EmbeddedGalleries, Scope, Search, Synthetic, SyntheticGallery, write_synthetic};
 use facematch::model::{DetectorSession, Pack, PackSource, RecognizerSession, Tuning};
 use facematch::pipeline::{DetectionSettings, Pipeline};
 use facematch::tensor::Tensor;
@@ -295,7 +295,7 @@ fn search(shared: &Path) {
     let pack = common::pack(shared, common::STRONG_PACK);
     let name = GalleryId::parse("people").expect("an id");
     let fill = |folder: &Path| {
-        let galleries = Galleries::open(folder).expect("open");
+        let galleries = EmbeddedGalleries::open(folder).expect("open");
         let wanted = SyntheticGallery {
             gallery: name.clone(),
             pack_id: pack.id.clone(),
@@ -379,7 +379,7 @@ async fn calls(channel: &Channel, callers: usize, pack: &PackId) -> f64 {
 }
 
 /// Searches a second.
-fn scans(galleries: &Galleries, name: &GalleryId, callers: usize, pack: &PackId) -> f64 {
+fn scans(galleries: &EmbeddedGalleries, name: &GalleryId, callers: usize, pack: &PackId) -> f64 {
     let template = |number| Template::from_vector(&probe(number), pack.clone()).expect("a template");
     let probes: Vec<Template> = (0..64).map(template).collect();
     let (count, started) = (AtomicUsize::new(0), Instant::now());

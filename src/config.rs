@@ -14,7 +14,7 @@ use std::time::Duration;
 pub use self::reading::{Origin, Reading, StatedSetting};
 pub use self::reference::reference;
 use crate::decode::PhotoLimits;
-use crate::gallery::{KeyError, MasterKey};
+use crate::gallery::{KeyError, MasterKey, StoreLocation};
 use crate::model::{PackSource, Proxy, Tuning, shown_address};
 use crate::runtime::machine;
 
@@ -500,6 +500,11 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let reading = Reading::of(flags, file, environment);
         if reading.faults.is_empty() { Ok(reading.config) } else { Err(ConfigError::Invalid(reading.faults)) }
+    }
+
+    /// Where the galleries are kept.
+    pub fn store(&self) -> StoreLocation {
+        StoreLocation::Folder(self.data.clone())
     }
 
     /// Returns the key that the store is encrypted with; `None`: it is not.

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use facematch::biometrics::template::Template;
 use facematch::gallery::{
-    EnrolledTemplate, Enrollment, Galleries, GallerySettings, IdentityChange, IfExists, SearchPolicy, StoreError,
-    Synthetic,
+    EmbeddedGalleries, EnrolledTemplate, Enrollment, GallerySettings, IdentityChange, IfExists, SearchPolicy,
+    StoreError, Synthetic,
 };
 
 const IDENTITIES: u64 = 300;
@@ -18,7 +18,7 @@ fn gallery() -> GalleryId {
 
 /// A store with a gallery of some people, closed.
 async fn write_store(folder: &Path) {
-    let galleries = Galleries::open(folder).expect("open");
+    let galleries = EmbeddedGalleries::open(folder).expect("open");
     let settings = GallerySettings { search_policy: SearchPolicy::Exact, ..Default::default() };
     let pack_id = PackId::parse(&"0a".repeat(16)).expect("an id");
     galleries.create_gallery(gallery(), settings, pack_id.clone(), 128).await.expect("create");
@@ -43,7 +43,7 @@ async fn write_store(folder: &Path) {
 /// What opening says: everything is there, or the store is damaged. Anything else is a failure.
 #[track_caller]
 fn whole_or_damaged(folder: &Path, how: &str) -> bool {
-    match Galleries::open(folder) {
+    match EmbeddedGalleries::open(folder) {
         Err(StoreError::Damaged { .. } | StoreError::Unopenable { .. } | StoreError::DamagedGallery(_)) => false,
         Err(error) => panic!("{how}: {error}"),
         Ok(galleries) => {
@@ -104,14 +104,14 @@ async fn store_without_its_last_write_is_damaged() {
     write_store(folder.path()).await;
     let earlier = tempfile::tempdir().expect("a folder");
     copy(folder.path(), earlier.path());
-    let galleries = Galleries::open(folder.path()).expect("open");
+    let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
     let gone = IdentityId::parse("p7").expect("an id");
     galleries.delete_identity(gallery(), gone).await.expect("delete");
     galleries.close();
     drop(galleries);
     let marker = folder.path().join("facematch.state");
     std::fs::copy(&marker, earlier.path().join("facematch.state")).expect("copy the marker");
-    let Err(error) = Galleries::open(earlier.path()) else { panic!("a deletion was undone in silence") };
+    let Err(error) = EmbeddedGalleries::open(earlier.path()) else { panic!("a deletion was undone in silence") };
     assert!(error.to_string().contains("its last writes are not there"), "{error}");
     // What the error says to do, for those who have no backup.
     std::fs::remove_file(earlier.path().join("facematch.state")).expect("remove the marker");
@@ -123,7 +123,7 @@ async fn store_without_its_files_is_not_a_new_one() {
     let folder = tempfile::tempdir().expect("a folder");
     write_store(folder.path()).await;
     std::fs::remove_file(folder.path().join("store-1").join("db")).expect("remove");
-    let Err(error) = Galleries::open(folder.path()) else { panic!("opened as new") };
+    let Err(error) = EmbeddedGalleries::open(folder.path()) else { panic!("opened as new") };
     assert!(matches!(error, StoreError::Damaged { .. } | StoreError::Unopenable { .. }), "{error}");
     assert!(error.to_string().contains("store"), "{error}");
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use common::people::{all, assert_index_agrees, best, create, enrollment, gallery, identity, template};
 use facematch::error::Error;
-use facematch::gallery::{Compaction, Galleries, SyntheticGallery, write_synthetic};
+use facematch::gallery::{Compaction, EmbeddedGalleries, SyntheticGallery, write_synthetic};
 
 /// Tells whether a template's values are in any file of a folder: any 16 bytes of them, so that a part is found too, as they
 /// are in memory or packed as records have them (the lower halves of all values one after the other).
@@ -40,11 +40,11 @@ fn files(folder: &Path) -> Vec<Vec<u8>> {
     found
 }
 
-fn compact(galleries: &Galleries) -> Compaction {
+fn compact(galleries: &EmbeddedGalleries) -> Compaction {
     galleries.compact(|_| Ok(())).expect("compact")
 }
 
-async fn enroll(galleries: &Galleries, id: &str, number: u64, which: &[u64]) {
+async fn enroll(galleries: &EmbeddedGalleries, id: &str, number: u64, which: &[u64]) {
     galleries.enroll(gallery(id), enrollment(number, which)).await.expect("enrol");
 }
 
@@ -55,7 +55,7 @@ fn runtime() -> tokio::runtime::Runtime {
 #[test]
 fn deleted_identity_template_and_gallery_are_in_no_file() {
     let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
-    let galleries = Galleries::open(folder.path()).expect("open");
+    let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
     runtime.block_on(async {
         create(&galleries, "a").await;
         create(&galleries, "b").await;
@@ -73,7 +73,7 @@ fn deleted_identity_template_and_gallery_are_in_no_file() {
     let before = all(&galleries, "a");
     let done = compact(&galleries);
     assert!(done.bytes_after.is_some_and(|bytes| bytes > 0));
-    let check = |galleries: &Galleries, when: &str| {
+    let check = |galleries: &EmbeddedGalleries, when: &str| {
         for (number, which) in [(7, 0), (7, 1), (8, 1), (1_003, 0), (1_049, 0)] {
             assert!(!is_on_disk(folder.path(), number, which), "{when}: template {which} of {number} is in a file");
         }
@@ -86,7 +86,7 @@ fn deleted_identity_template_and_gallery_are_in_no_file() {
     runtime.block_on(galleries.delete_identity(gallery("a"), identity(60))).expect("delete");
     galleries.close();
     drop(galleries);
-    let galleries = Galleries::open(folder.path()).expect("open again");
+    let galleries = EmbeddedGalleries::open(folder.path()).expect("open again");
     check(&galleries, "after a restart");
     compact(&galleries);
     check(&galleries, "after another one");
@@ -97,7 +97,7 @@ fn deleted_identity_template_and_gallery_are_in_no_file() {
 #[test]
 fn gallery_and_broken_import_deleted_just_before_are_in_no_file() {
     let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
-    let galleries = Galleries::open(folder.path()).expect("open");
+    let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
     let file = synthetic_file(30_000);
     let mut import = galleries.begin_import(gallery("large"), 0).expect("begin");
     import.feed(&file).expect("feed");
@@ -132,7 +132,7 @@ fn synthetic_file(templates: u64) -> Vec<u8> {
 #[test]
 fn left_over_copy_never_comes_back() {
     let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
-    let galleries = Galleries::open(folder.path()).expect("open");
+    let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
     runtime.block_on(async {
         create(&galleries, "a").await;
         for number in 0..20 {
@@ -149,7 +149,7 @@ fn left_over_copy_never_comes_back() {
             .expect("copy");
     }
     std::fs::remove_file(folder.path().join("facematch.state")).expect("remove the marker");
-    let galleries = Galleries::open(folder.path()).expect("open");
+    let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
     runtime.block_on(galleries.delete_identity(gallery("a"), identity(7))).expect("delete");
     compact(&galleries);
     assert!(galleries.identity(&gallery("a"), &identity(7)).is_err(), "a deleted identity is back");
@@ -160,7 +160,7 @@ fn left_over_copy_never_comes_back() {
 #[test]
 fn compaction_that_is_given_up_leaves_all_as_it_was() {
     let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
-    let galleries = Galleries::open(folder.path()).expect("open");
+    let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
     runtime.block_on(async {
         create(&galleries, "a").await;
         for number in 0..50 {
@@ -185,7 +185,7 @@ fn compaction_that_is_given_up_leaves_all_as_it_was() {
 #[test]
 fn writes_and_searches_go_on_during_compactions_and_nothing_is_lost() {
     let (folder, runtime) = (tempfile::tempdir().expect("a folder"), runtime());
-    let galleries = Arc::new(Galleries::open(folder.path()).expect("open"));
+    let galleries = Arc::new(EmbeddedGalleries::open(folder.path()).expect("open"));
     runtime.block_on(async {
         create(&galleries, "a").await;
         for number in 0..1_000 {
@@ -233,7 +233,7 @@ fn writes_and_searches_go_on_during_compactions_and_nothing_is_lost() {
     let kept = all(&galleries, "a");
     galleries.close();
     drop(galleries);
-    let galleries = Galleries::open(folder.path()).expect("open again");
+    let galleries = EmbeddedGalleries::open(folder.path()).expect("open again");
     assert!(all(&galleries, "a") == kept);
     assert_index_agrees(&galleries, "a", "after a restart");
 }

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use common::people::{DIMENSION, enrollment, gallery, identity, pack, settings, template};
 use facematch::biometrics::ids::TemplateId;
-use facematch::gallery::{Galleries, Scope, Search, SearchPath, SearchPolicy};
+use facematch::gallery::{EmbeddedGalleries, Scope, Search, SearchPath, SearchPolicy};
 
 const PEOPLE: u64 = 2_000;
 const ROUNDS: u64 = 300;
 const SEARCHERS: usize = 3;
 
 /// The best score of a template, whoever it is.
-fn score(galleries: &Galleries, id: &str, number: u64, which: u64) -> f32 {
+fn score(galleries: &EmbeddedGalleries, id: &str, number: u64, which: u64) -> f32 {
     let search = Search { probe: template(number, which), capacity: 1, exact: false, scope: Scope::default() };
     let outcome = galleries.search(&gallery(id), search).expect("search");
     outcome.ranked.first().map_or(-1.0, |best| best.score.cosine())
@@ -23,7 +23,7 @@ fn score(galleries: &Galleries, id: &str, number: u64, which: u64) -> f32 {
 
 async fn trial(policy: SearchPolicy) {
     let folder = tempfile::tempdir().expect("a folder");
-    let galleries = Arc::new(Galleries::open(folder.path()).expect("open"));
+    let galleries = Arc::new(EmbeddedGalleries::open(folder.path()).expect("open"));
     galleries.create_gallery(gallery("a"), settings(policy), pack(), DIMENSION).await.expect("create");
     for number in 0..PEOPLE {
         galleries.enroll(gallery("a"), enrollment(number, &[0])).await.expect("enrol");

@@ -12,7 +12,7 @@ use common::people::{
 use facematch::biometrics::template::Template;
 use facematch::error::Error;
 use facematch::gallery::{
-    Enrollment, Galleries, MasterKey, MetadataValue, StoreError, SyntheticGallery, change_key, write_synthetic,
+    EmbeddedGalleries, Enrollment, MasterKey, MetadataValue, StoreError, SyntheticGallery, change_key, write_synthetic,
 };
 
 const NAME: &str = "Konstanze Unverwechselbar";
@@ -98,7 +98,7 @@ fn found_in(folder: &Path) -> BTreeSet<&'static str> {
 
 /// A store with a large gallery that has a snapshot, one with the person, and people who were deleted; closed.
 fn fill(folder: &Path, key: Option<&MasterKey>) {
-    let galleries = Galleries::open_with_key(folder, key).expect("open");
+    let galleries = EmbeddedGalleries::open_with_key(folder, key).expect("open");
     let large = SyntheticGallery {
         gallery: gallery("large"),
         pack_id: pack(),
@@ -117,7 +117,7 @@ fn fill(folder: &Path, key: Option<&MasterKey>) {
     });
     galleries.close();
     drop(galleries);
-    let galleries = Galleries::open_with_key(folder, key).expect("open");
+    let galleries = EmbeddedGalleries::open_with_key(folder, key).expect("open");
     runtime.block_on(async {
         // Logged, as a change of a gallery that has a snapshot.
         galleries.enroll(gallery("large"), konstanze()).await.expect("enrol");
@@ -148,7 +148,7 @@ fn nothing_of_a_person_is_in_a_file_of_an_encrypted_store_and_all_of_it_in_a_pla
     // Ids are keys, and stay readable.
     let id = identity(900_001);
     assert!(files(encrypted.path()).iter().any(|file| file.windows(7).any(|part| part == id.as_str().as_bytes())));
-    let galleries = Galleries::open_with_key(encrypted.path(), Some(&key)).expect("open");
+    let galleries = EmbeddedGalleries::open_with_key(encrypted.path(), Some(&key)).expect("open");
     let found = galleries.identity(&gallery("small"), &id).expect("the identity");
     assert!(
         found.details.display_name == NAME && found.templates.iter().all(|one| one.chip.as_deref() == Some(&chip()))
@@ -163,7 +163,7 @@ fn store_that_is_encrypted_rotated_and_decrypted_keeps_everybody_and_leaves_noth
     let (folder, one, two) = (tempfile::tempdir().expect("a folder"), key(), key());
     fill(folder.path(), None);
     let people = |key: Option<&MasterKey>| {
-        let galleries = Galleries::open_with_key(folder.path(), key).expect("open");
+        let galleries = EmbeddedGalleries::open_with_key(folder.path(), key).expect("open");
         let people = ["large", "small"].map(|id| all(&galleries, id));
         galleries.close();
         people
@@ -175,7 +175,7 @@ fn store_that_is_encrypted_rotated_and_decrypted_keeps_everybody_and_leaves_noth
     assert_eq!(found_in(folder.path()), BTreeSet::new(), "with snapshots again");
     let rotated = change_key(folder.path(), Some(&one), Some(&two), |_| ()).expect("rotate");
     assert_eq!(rotated.identities, before.iter().map(|people| people.len() as u64).sum::<u64>());
-    let refused = Galleries::open_with_key(folder.path(), Some(&one)).err().expect("the key of before");
+    let refused = EmbeddedGalleries::open_with_key(folder.path(), Some(&one)).err().expect("the key of before");
     assert!(matches!(refused, StoreError::WrongKey { .. }), "{refused}");
     assert!(people(Some(&two)) == before);
     assert_eq!(found_in(folder.path()), BTreeSet::new());
@@ -188,14 +188,14 @@ fn store_that_is_encrypted_rotated_and_decrypted_keeps_everybody_and_leaves_noth
 #[test]
 fn store_opens_by_its_own_key_alone() {
     let (folder, right) = (tempfile::tempdir().expect("a folder"), key());
-    let galleries = Galleries::open_with_key(folder.path(), Some(&right)).expect("a new store");
+    let galleries = EmbeddedGalleries::open_with_key(folder.path(), Some(&right)).expect("a new store");
     runtime().block_on(async {
         create(&galleries, "a").await;
         galleries.enroll(gallery("a"), enrollment(1, &[0])).await.expect("enrol");
     });
     galleries.close();
     drop(galleries);
-    let refused = |key: Option<&MasterKey>| match Galleries::open_with_key(folder.path(), key) {
+    let refused = |key: Option<&MasterKey>| match EmbeddedGalleries::open_with_key(folder.path(), key) {
         Ok(_) => panic!("it opens"),
         Err(error) => error.to_string(),
     };
@@ -203,7 +203,7 @@ fn store_opens_by_its_own_key_alone() {
     let (missing, other) = (refused(None), refused(Some(&wrong)));
     assert!(missing.contains(&right.id().to_string()) && missing.contains("--encryption-key-file"), "{missing}");
     assert!(other.contains(&right.id().to_string()) && other.contains(&wrong.id().to_string()), "{other}");
-    let galleries = Galleries::open_with_key(folder.path(), Some(&right)).expect("the right key");
+    let galleries = EmbeddedGalleries::open_with_key(folder.path(), Some(&right)).expect("the right key");
     assert_index_agrees(&galleries, "a", "after refusals");
     galleries.close();
 }
@@ -212,7 +212,7 @@ fn store_opens_by_its_own_key_alone() {
 #[test]
 fn gallery_moves_from_an_encrypted_store_to_another() {
     let (from, to) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let galleries = Galleries::open_with_key(from.path(), Some(&key())).expect("open");
+    let galleries = EmbeddedGalleries::open_with_key(from.path(), Some(&key())).expect("open");
     runtime().block_on(async {
         create(&galleries, "small").await;
         galleries.enroll(gallery("small"), konstanze()).await.expect("enrol");
@@ -224,7 +224,7 @@ fn gallery_moves_from_an_encrypted_store_to_another() {
     };
     galleries.export(&gallery("small"), take).expect("export");
     assert!(file.windows(NAME.len()).any(|part| part == NAME.as_bytes()));
-    let other = Galleries::open_with_key(to.path(), Some(&key())).expect("open");
+    let other = EmbeddedGalleries::open_with_key(to.path(), Some(&key())).expect("open");
     let mut import = other.begin_import(gallery("small"), 0).expect("begin");
     import.feed(&file).expect("feed");
     import.finish().expect("finish");

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::people::{all, assert_index_agrees, best, create, enrollment, gallery, identity, template};
 use facematch::error::Error;
-use facematch::gallery::Galleries;
+use facematch::gallery::EmbeddedGalleries;
 
 const TEMPLATES_EACH: u64 = 8;
 
@@ -39,7 +39,7 @@ fn process_on_a_small_disk() {
 
 /// Enrols until it is refused, and returns how many were acknowledged.
 async fn fill(folder: &Path) -> u64 {
-    let galleries = Galleries::open(folder).expect("open");
+    let galleries = EmbeddedGalleries::open(folder).expect("open");
     create(&galleries, "a").await;
     let which: Vec<u64> = (0..TEMPLATES_EACH).collect();
     for number in 0.. {
@@ -57,7 +57,7 @@ async fn fill(folder: &Path) -> u64 {
     unreachable!("it was refused")
 }
 
-async fn refuses_writes_and_reads_on(galleries: &Galleries, acknowledged: u64) {
+async fn refuses_writes_and_reads_on(galleries: &EmbeddedGalleries, acknowledged: u64) {
     assert!(!galleries.is_writable(), "health says so");
     let again = galleries.enroll(gallery("a"), enrollment(999_999, &[0])).await.map(drop);
     assert!(matches!(again, Err(Error::Unavailable(_))), "{again:?}");
@@ -78,7 +78,7 @@ async fn refuses_writes_and_reads_on(galleries: &Galleries, acknowledged: u64) {
 }
 
 async fn look(folder: &Path, acknowledged: u64) {
-    let galleries = Galleries::open(folder).expect("open again");
+    let galleries = EmbeddedGalleries::open(folder).expect("open again");
     let kept = all(&galleries, "a");
     for number in 0..acknowledged {
         let found = kept.get(identity(number).as_str()).map(|identity| identity.templates.len() as u64);

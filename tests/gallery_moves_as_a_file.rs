@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::people::{all, assert_index_agrees, best, create, enrollment, gallery, identity, template};
 use facematch::biometrics::fusion::Fusion;
 use facematch::error::{Entity, Error};
-use facematch::gallery::{ExportPart, Galleries, GalleryChange};
+use facematch::gallery::{EmbeddedGalleries, ExportPart, GalleryChange};
 
-fn open(folder: &Path) -> Galleries {
-    Galleries::open(folder).expect("open")
+fn open(folder: &Path) -> EmbeddedGalleries {
+    EmbeddedGalleries::open(folder).expect("open")
 }
 
-fn export(galleries: &Galleries, id: &str) -> Vec<u8> {
+fn export(galleries: &EmbeddedGalleries, id: &str) -> Vec<u8> {
     let mut file = Vec::new();
     let take = |part: ExportPart| {
         // About a megabyte, whatever changes meanwhile: a message of the contract must hold it.
@@ -27,7 +27,7 @@ fn export(galleries: &Galleries, id: &str) -> Vec<u8> {
     file
 }
 
-fn import(galleries: &Galleries, id: &str, file: &[u8], part: usize) -> Result<(), Error> {
+fn import(galleries: &EmbeddedGalleries, id: &str, file: &[u8], part: usize) -> Result<(), Error> {
     let mut import = galleries.begin_import(gallery(id), 0)?;
     for part in file.chunks(part) {
         import.feed(part)?;
@@ -35,12 +35,12 @@ fn import(galleries: &Galleries, id: &str, file: &[u8], part: usize) -> Result<(
     import.finish().map(drop)
 }
 
-async fn enroll(galleries: &Galleries, id: &str, number: u64, which: &[u64]) {
+async fn enroll(galleries: &EmbeddedGalleries, id: &str, number: u64, which: &[u64]) {
     galleries.enroll(gallery(id), enrollment(number, which)).await.expect("enrol");
 }
 
 /// A gallery of some people, and it as a file.
-fn some_people(runtime: &tokio::runtime::Runtime, galleries: &Galleries, count: u64) -> Vec<u8> {
+fn some_people(runtime: &tokio::runtime::Runtime, galleries: &EmbeddedGalleries, count: u64) -> Vec<u8> {
     runtime.block_on(async {
         create(galleries, "a").await;
         for number in 0..count {
@@ -54,7 +54,7 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("tokio")
 }
 
-fn gallery_is_not_there(galleries: &Galleries, id: &str) -> bool {
+fn gallery_is_not_there(galleries: &EmbeddedGalleries, id: &str) -> bool {
     matches!(galleries.gallery(&gallery(id)), Err(Error::NotFound(Entity::Gallery)))
 }
 
@@ -110,7 +110,8 @@ fn round_trip_is_identical_and_survives_a_restart() {
         let id = format!("b{part}");
         import(&to, &id, &file, part).expect("import");
         assert!(all(&to, &id) == all(&from, "a"));
-        let settings = |galleries: &Galleries, id: &str| galleries.gallery(&gallery(id)).expect("there").0.settings;
+        let settings =
+            |galleries: &EmbeddedGalleries, id: &str| galleries.gallery(&gallery(id)).expect("there").0.settings;
         assert_eq!(settings(&to, &id), settings(&from, "a"));
         assert_index_agrees(&to, &id, &id);
     }

@@ -7,8 +7,8 @@ use facematch::biometrics::fusion::Fusion;
 use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use facematch::biometrics::template::Template;
 use facematch::gallery::{
-    EnrolledTemplate, Enrollment, Galleries, GalleryChange, GallerySettings, GalleryStatus, IdentityChange, IfExists,
-    RecallTarget, Scope, Search, SearchPath, SearchPolicy, Synthetic,
+    EmbeddedGalleries, EnrolledTemplate, Enrollment, GalleryChange, GallerySettings, GalleryStatus, IdentityChange,
+    IfExists, RecallTarget, Scope, Search, SearchPath, SearchPolicy, Synthetic,
 };
 
 const DIMENSION: usize = 512;
@@ -30,12 +30,12 @@ fn template(number: u64, of: u64) -> Template {
     Template::from_vector(&Synthetic::new(4, DIMENSION).template(number, of), pack()).expect("a template")
 }
 
-async fn create(galleries: &Galleries, gallery: &str) {
+async fn create(galleries: &EmbeddedGalleries, gallery: &str) {
     let settings = GallerySettings { search_policy: SearchPolicy::Exact, ..Default::default() };
     galleries.create_gallery(id(gallery), settings, pack(), DIMENSION).await.expect("create");
 }
 
-async fn enroll(galleries: &Galleries, gallery: &str, number: u64) {
+async fn enroll(galleries: &EmbeddedGalleries, gallery: &str, number: u64) {
     let of_person = (0..Synthetic::new(4, DIMENSION).template_count(number)).map(|of| EnrolledTemplate {
         id: TemplateId::parse(&of.to_string()).expect("an id"),
         template: template(number, of),
@@ -56,8 +56,8 @@ async fn enroll(galleries: &Galleries, gallery: &str, number: u64) {
 }
 
 /// A gallery of many people.
-async fn filled(folder: &std::path::Path) -> Arc<Galleries> {
-    let galleries = Arc::new(Galleries::open(folder).expect("open"));
+async fn filled(folder: &std::path::Path) -> Arc<EmbeddedGalleries> {
+    let galleries = Arc::new(EmbeddedGalleries::open(folder).expect("open"));
     create(&galleries, "g").await;
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..64 {
@@ -72,17 +72,17 @@ async fn filled(folder: &std::path::Path) -> Arc<Galleries> {
     galleries
 }
 
-async fn set_policy(galleries: &Galleries, search_policy: SearchPolicy) {
+async fn set_policy(galleries: &EmbeddedGalleries, search_policy: SearchPolicy) {
     let change = GalleryChange { search_policy: Some(search_policy), ..Default::default() };
     galleries.update_gallery(id("g"), change).await.expect("update");
 }
 
-fn status(galleries: &Galleries) -> GalleryStatus {
+fn status(galleries: &EmbeddedGalleries) -> GalleryStatus {
     galleries.gallery(&id("g")).expect("the gallery").1
 }
 
 /// Searches by another template of a person; who is best, and by which path.
-fn best(galleries: &Galleries, number: u64) -> (Option<IdentityId>, SearchPath) {
+fn best(galleries: &EmbeddedGalleries, number: u64) -> (Option<IdentityId>, SearchPath) {
     let search = Search { probe: template(number, 77), capacity: 3, exact: false, scope: Scope::default() };
     let outcome = galleries.search(&id("g"), search).expect("search");
     let first = outcome.ranked.into_iter().next();

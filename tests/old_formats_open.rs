@@ -16,7 +16,7 @@ use facematch::biometrics::ids::TemplateId;
 use facematch::biometrics::pose::Pose;
 use facematch::biometrics::quality::FaceQuality;
 use facematch::gallery::{
-    CurveOwner, EnrolledTemplate, Enrollment, Galleries, GallerySettings, IdentityChange, IfExists, MasterKey,
+    CurveOwner, EmbeddedGalleries, EnrolledTemplate, Enrollment, GallerySettings, IdentityChange, IfExists, MasterKey,
     MetadataValue, NewCurve, PersonDetails,
 };
 
@@ -85,7 +85,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// Fills a store; what it must hold later is in [`assert_holds_people`] and [`assert_holds_the_rest`].
-async fn fill(galleries: &Galleries) {
+async fn fill(galleries: &EmbeddedGalleries) {
     let settings = GallerySettings { display_name: "People".to_owned(), keep_chips: true, ..Default::default() };
     galleries.create_gallery(gallery("people"), settings.clone(), pack(), DIMENSION).await.expect("create");
     for number in ENROLLED {
@@ -118,7 +118,7 @@ fn curve() -> NewCurve {
     NewCurve { pack_id: pack(), curve: Curve::of(&mated, &non_mated), source: "a test".to_owned() }
 }
 
-fn assert_holds_people(galleries: &Galleries, name: &str) {
+fn assert_holds_people(galleries: &EmbeddedGalleries, name: &str) {
     let (found, status) = galleries.gallery(&gallery("people")).expect("the gallery");
     assert!(found.settings.keep_chips && found.settings.display_name == "People", "{name}");
     let expected: Vec<u64> = ENROLLED.filter(|number| *number != DELETED).collect();
@@ -135,7 +135,7 @@ fn assert_holds_people(galleries: &Galleries, name: &str) {
     }
 }
 
-fn assert_holds_the_rest(galleries: &Galleries, name: &str) {
+fn assert_holds_the_rest(galleries: &EmbeddedGalleries, name: &str) {
     let (fused, status) = galleries.gallery(&gallery("fused")).expect("the gallery");
     assert_eq!((fused.settings.fusion, status.counts.templates), (Fusion::Mean, 3), "{name}");
     assert!(galleries.gallery(&gallery("gone")).is_err(), "{name}");
@@ -144,7 +144,7 @@ fn assert_holds_the_rest(galleries: &Galleries, name: &str) {
 }
 
 /// Enrols, adds, and deletes.
-async fn assert_takes_writes(galleries: &Galleries, name: &str) {
+async fn assert_takes_writes(galleries: &EmbeddedGalleries, name: &str) {
     galleries.enroll(gallery("people"), enrollment(10, &[0])).await.expect("enrol");
     galleries.enroll(gallery("people"), enrollment(1, &[7])).await.expect("add");
     galleries.delete_identity(gallery("people"), identity(2)).await.expect("delete");
@@ -160,7 +160,7 @@ fn store_of_every_format_opens_with_who_was_in_it_and_takes_writes() {
         let folder = tempfile::tempdir().expect("a folder");
         let packed = std::fs::File::open(fixture(&format!("{name}.tar.gz"))).expect("the fixture");
         tar::Archive::new(flate2::read::GzDecoder::new(packed)).unpack(folder.path()).expect("unpack");
-        let open = || Galleries::open_with_key(folder.path(), key.as_ref());
+        let open = || EmbeddedGalleries::open_with_key(folder.path(), key.as_ref());
         let galleries = open().unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_holds_people(&galleries, name);
         assert_holds_the_rest(&galleries, name);
@@ -178,7 +178,7 @@ fn store_of_every_format_opens_with_who_was_in_it_and_takes_writes() {
 fn gallery_file_of_every_format_is_imported_and_takes_writes() {
     for name in GALLERY_FILES {
         let folder = tempfile::tempdir().expect("a folder");
-        let galleries = Galleries::open(folder.path()).expect("open");
+        let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
         let file = std::fs::read(fixture(&format!("{name}.gallery"))).expect("the fixture");
         let mut import = galleries.begin_import(gallery("people"), 0).expect("begin");
         import.feed(&file).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -196,7 +196,7 @@ fn fixtures_are_written_where_asked() {
     std::fs::create_dir_all(&folder).expect("a folder");
     for (name, key) in [("store-format", None), ("store-format-encrypted", Some(key()))] {
         let data = tempfile::tempdir().expect("a folder");
-        let galleries = Galleries::open_with_key(data.path(), key.as_ref()).expect("open");
+        let galleries = EmbeddedGalleries::open_with_key(data.path(), key.as_ref()).expect("open");
         runtime().block_on(fill(&galleries));
         let mut file = Vec::new();
         let take = |part: facematch::gallery::ExportPart| {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use common::people::{assert_index_agrees, create, enrollment, gallery};
 use common::program::{json, run, text};
-use facematch::gallery::{Galleries, MasterKey};
+use facematch::gallery::{EmbeddedGalleries, MasterKey};
 
 /// The program with nothing of this process's environment.
 fn program(arguments: &[&str]) -> Command {
@@ -32,7 +32,7 @@ fn new_key(folder: &Path, name: &str) -> (String, MasterKey) {
 }
 
 fn fill(data: &Path) {
-    let galleries = Galleries::open(data).expect("open");
+    let galleries = EmbeddedGalleries::open(data).expect("open");
     tokio::runtime::Builder::new_current_thread().build().expect("tokio").block_on(async {
         create(&galleries, "a").await;
         for number in 0..10 {
@@ -69,7 +69,7 @@ fn store_is_encrypted_rotated_and_decrypted_by_commands() {
     let told = run(&mut program(&encrypt), 0);
     assert_eq!(told, format!("the store is encrypted with key {} now: 10 identities\n", first.id()));
     assert!(run(&mut program(&encrypt), 0).contains("already"));
-    drop(Galleries::open_with_key(&data, Some(&first)).expect("the key"));
+    drop(EmbeddedGalleries::open_with_key(&data, Some(&first)).expect("the key"));
     // By the settings that a server has.
     let rotate = ["store", "rotate-key", "--data", &at, "--new-key-file", &two, "--json"];
     let output = program(&rotate).env("FACEMATCH_ENCRYPTION_KEY_FILE", &one).output().expect("run");
@@ -77,14 +77,14 @@ fn store_is_encrypted_rotated_and_decrypted_by_commands() {
     assert_eq!(json(&output), expected);
     let wrong = run(&mut program(&["store", "decrypt", "--data", &at, "--key-file", &one]), 2);
     assert!(wrong.contains(&format!("encrypted with key {}", second.id())), "{wrong}");
-    let open = Galleries::open_with_key(&data, Some(&second)).expect("the new key");
+    let open = EmbeddedGalleries::open_with_key(&data, Some(&second)).expect("the new key");
     let decrypt = ["store", "decrypt", "--data", &at];
     let in_use = run(program(&decrypt).env("FACEMATCH_ENCRYPTION_KEY", &*second.to_text()), 2);
     assert!(in_use.contains("open in another process"), "{in_use}");
     open.close();
     drop(open);
     run(program(&decrypt).env("FACEMATCH_ENCRYPTION_KEY", &*second.to_text()), 0);
-    let galleries = Galleries::open(&data).expect("a plain store");
+    let galleries = EmbeddedGalleries::open(&data).expect("a plain store");
     assert_index_agrees(&galleries, "a", "decrypted");
     galleries.close();
 }
@@ -113,7 +113,7 @@ fn server_opens_an_encrypted_store_by_its_key_alone_and_leaves_no_core_dumps() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = path(folder.path(), "data");
     let ((one, key), (two, _)) = (new_key(folder.path(), "one"), new_key(folder.path(), "two"));
-    drop(Galleries::open_with_key(&folder.path().join("data"), Some(&key)).expect("a new store"));
+    drop(EmbeddedGalleries::open_with_key(&folder.path().join("data"), Some(&key)).expect("a new store"));
     let serve = |key: &[&str]| {
         let mut command = program(&["serve", "--pack", "./models/starter", "--listen", "127.0.0.1:0", "--data", &at]);
         command.args(["--log", "error", "--json"]).args(key).env("FACEMATCH_CACHE", common::cache_folder());

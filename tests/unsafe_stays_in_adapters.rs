@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// Calls of the C library, and kernels for instruction sets. A new one is a decision, made here.
 const ADAPTERS: [&str; 7] = [
-    "gallery/coarse.rs",
-    "gallery/coarse/kernel.rs",
-    "gallery/coarse/quantize.rs",
-    "gallery/memory.rs",
+    "gallery/embedded/coarse.rs",
+    "gallery/embedded/coarse/kernel.rs",
+    "gallery/embedded/coarse/quantize.rs",
+    "gallery/embedded/memory.rs",
     "model/library.rs",
     "runtime/core_dumps.rs",
     "runtime/disk.rs",

@@ -9,6 +9,8 @@
 //! before it, the kind, the length and the body: a frame that is missing, out of place or of another file is noticed as a
 //! damaged one is. The end says how many frames came before it. So a file that reads to its end is whole.
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
@@ -16,6 +18,7 @@ use super::record::{self, GalleryRecord, IdentityRecord};
 use super::types::{EnrolledTemplate, Gallery, Identity, PersonDetails};
 use crate::biometrics::ids::IdentityId;
 use crate::biometrics::template::Template;
+use crate::embed::Chip;
 use crate::error::Error;
 
 const MAGIC: &[u8; 8] = b"FMGALLRY";
@@ -309,6 +312,23 @@ fn parts(mut message: &[u8]) -> Option<Vec<(u32, &[u8])>> {
         message = rest;
     }
     Some(found)
+}
+
+/// Checks what an enrolment would: the file may come from anywhere.
+pub(super) fn check_identity(identity: &Identity, gallery: &Gallery) -> Result<(), Error> {
+    identity.details.check().map_err(|_| Error::GalleryFile("an identity's details are not within their limits"))?;
+    let ids: BTreeSet<_> = identity.templates.iter().map(|enrolled| &enrolled.id).collect();
+    if !(1..=Identity::TEMPLATES_MAX).contains(&ids.len()) || ids.len() < identity.templates.len() {
+        return Err(Error::GalleryFile("an identity has no, too many or doubled templates"));
+    }
+    for enrolled in &identity.templates {
+        let fits = enrolled.template.check_fits(&gallery.pack_id, gallery.dimension);
+        fits.map_err(|_| Error::GalleryFile("a template is of another pack than its header says"))?;
+        if let Some(chip) = &enrolled.chip {
+            Chip::from_png(chip).map_err(|_| Error::GalleryFile("a template's chip is no picture of one"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the checksum of a frame, whose body is given in parts.

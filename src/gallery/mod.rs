@@ -1,66 +1,49 @@
-//! Enrolled identities: the store is the truth, the index is a cache of it in memory.
+//! Enrolled identities, behind a port: [`Galleries`]. Nothing outside this folder knows which store lies behind it.
 //!
-//! write → `writer` (one thread, group commit) → `store` (sled, durable) → `index` (visible to search) → reply
+//! `port.rs` is what the rest of the engine asks; `types.rs`, `changes.rs` and `lasting.rs` are what it asks with. What every
+//! store does alike is here too: `enrolment.rs` decides what is enrolled, `ranking.rs` who is ranked how, the `…record.rs` files
+//! write things as bytes, and `archive.rs` writes galleries as files, so that they move from one store to another.
 //!
-//! What is durable when: everything a reply speaks of. A write's reply is sent after the flush *and* after the index has
-//! it, so whoever was told of a write finds it. A read of an identity may see a write shortly before its reply.
-//!
-//! [`Galleries`] is the seam: nothing outside this folder knows what lies behind it.
+//! [`EmbeddedGalleries`] keeps them on this machine.
 
 mod archive;
-mod batch;
-mod builder;
-mod coarse;
-mod compaction;
-mod crash;
-mod curves;
-mod encryption;
+mod changes;
+mod comparison;
+mod curve_record;
+mod embedded;
 mod enrolment;
-mod exact;
-mod export;
 pub mod filter;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzzing;
-mod galleries;
 mod gallery_record;
-mod graph;
-mod import;
-mod index;
-mod keeper;
-mod key_change;
-mod keys;
-mod marker;
-mod memory;
-mod metadata;
-mod migration;
-mod others;
+mod key_record;
+mod lasting;
+mod mates;
+mod open;
 mod packed;
-#[cfg(test)]
-mod random_operations;
+mod port;
 mod ranking;
 mod record;
-mod snapshot;
-mod store;
 mod synthetic;
 mod types;
-mod writer;
+mod value;
 
 pub use archive::read_file_ids;
-pub use compaction::Compaction;
-pub use curves::{CurveOwner, NewCurve};
-pub use encryption::{KeyError, KeyId, MasterKey};
+pub use changes::{GalleryChange, IdentityChange};
+pub use curve_record::{CurveOwner, NewCurve};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use embedded::fuzzing;
+pub use embedded::{
+    EmbeddedGalleries, ExactSearch, Import, KeyChange, KeyChangeError, KeyError, KeyId, MasterKey, StoreError, Wanted,
+    change_key,
+};
 pub use enrolment::{Enrolled, Enrollment};
-pub use exact::{ExactSearch, Wanted};
-pub use export::ExportPart;
-pub use galleries::{Galleries, GalleryChange, IdentityChange, Page};
-pub use import::{Import, ImportState};
-pub use key_change::{KeyChange, KeyChangeError, change_key};
-pub use migration::{Embed, MigrationComparison, MigrationPlan, MigrationState};
+pub use lasting::{Compaction, Embed, ExportPart, ImportState, MigrationComparison, MigrationPlan, MigrationState};
+pub use open::{StoreLocation, open_galleries};
+pub use port::{Capabilities, Galleries, Health, Importing, IsListed, Lasting};
 pub use ranking::{Ranked, Ranking};
 pub use synthetic::{Synthetic, SyntheticGallery, write_synthetic};
 pub(crate) use types::check_display_name;
 pub use types::{
     Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, GalleryStatus, GraphRecall, Identity,
-    IfExists, MetadataValue, PersonDetails, RecallTarget, Scope, Search, SearchOutcome, SearchPath, SearchPolicy,
-    StoreError,
+    IdentityOutline, IfExists, KnownOutline, MetadataValue, Page, PersonDetails, RecallTarget, Scope, Search,
+    SearchOutcome, SearchPath, SearchPolicy, TemplateOutline,
 };

@@ -4,14 +4,13 @@
 //! "FMR" | version (1 byte) | CRC-32 of key and message (4 bytes, little endian) | message (protobuf)
 //! ```
 //! The checksum covers the key, so that a record found under another key is damaged too. Identities of an encrypted store are
-//! of version 3: see `encryption.rs`. A new version comes with a new format of the store.
+//! of version 3: see `embedded/encryption.rs`. A new version comes with a new format of the store.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message;
 
-use super::encryption::SEALED_VERSION;
 pub(super) use super::gallery_record::{GalleryRecord, gallery, gallery_record};
 use super::packed::{pack, unpack};
 use super::types::{EnrolledTemplate, Identity, MetadataValue, PersonDetails};
@@ -24,6 +23,8 @@ use crate::error::Error;
 
 pub(super) const MAGIC: &[u8; 3] = b"FMR";
 const VERSION: u8 = 2;
+/// Of records that an encrypted store seals.
+pub(super) const SEALED_VERSION: u8 = 3;
 const HEADER_BYTES: usize = 8;
 
 /// How far an import has come.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::encryption::KeyId;
 use super::filter::Filter;
 use super::ranking::Ranked;
 use crate::biometrics::decision::AmbiguityMargin;
@@ -109,6 +108,15 @@ impl Gallery {
     pub(super) fn with_defaults(id: GalleryId, pack_id: PackId, dimension: usize, time: SystemTime) -> Self {
         let settings = GallerySettings::default();
         Self { id, settings, pack_id, dimension, created: time, updated: time }
+    }
+
+    /// The gallery of another pack. Its own thresholds are cosines of the old one, so they go.
+    pub(super) fn moved(self, pack_id: &PackId, dimension: usize, time: SystemTime) -> Self {
+        let mut moved = Self { pack_id: pack_id.clone(), dimension, updated: time, ..self };
+        moved.settings.identification = None;
+        moved.settings.duplicates.cosine = None;
+        moved.settings.consistency.cosine = None;
+        moved
     }
 }
 
@@ -273,6 +281,17 @@ impl EnrolledTemplate {
     /// The longest chip: 112 x 112 x 3 bytes that no compression makes smaller, and what a PNG adds.
     pub const CHIP_BYTES_MAX: usize = 48 << 10;
 
+    /// Returns what lists show of it.
+    pub fn outline(&self) -> TemplateOutline {
+        TemplateOutline {
+            id: self.id.clone(),
+            pack_id: self.template.pack_id().clone(),
+            face: self.face.clone(),
+            has_chip: self.chip.is_some(),
+            created: self.created,
+        }
+    }
+
     /// Returns what it counts in a quality-weighted mean: 1 where its face was not measured.
     pub fn weight(&self) -> f32 {
         let face = self.face.as_ref();
@@ -291,8 +310,61 @@ impl Identity {
         }
     }
 
+    /// Returns what lists show of it.
+    pub fn outline(&self) -> KnownOutline {
+        let templates = self.templates.iter().map(EnrolledTemplate::outline).collect();
+        let details = self.details.clone();
+        KnownOutline { details, templates, created: self.created, updated: self.updated }
+    }
+
     /// The most templates of one identity. More add little (scores saturate after a handful) and cost each search.
     pub const TEMPLATES_MAX: usize = 64;
+}
+
+/// An identity without its vectors and chips: what lists are made of.
+#[derive(Clone, PartialEq)]
+pub struct IdentityOutline {
+    /// Unique within its gallery.
+    pub id: IdentityId,
+    /// What is known of it; `None` where its record is damaged.
+    pub known: Option<KnownOutline>,
+}
+
+/// What is known of an identity besides its vectors and chips.
+#[derive(Clone, PartialEq)]
+pub struct KnownOutline {
+    /// Name and metadata.
+    pub details: PersonDetails,
+    /// In the order of enrolment.
+    pub templates: Vec<TemplateOutline>,
+    /// When it was first enrolled.
+    pub created: SystemTime,
+    /// When it or its templates last changed.
+    pub updated: SystemTime,
+}
+
+/// A stored template without its vector and chip.
+#[derive(Clone, PartialEq)]
+pub struct TemplateOutline {
+    /// Unique within its identity.
+    pub id: TemplateId,
+    /// The pack that made it.
+    pub pack_id: PackId,
+    /// The face it was made from; `None` for one enrolled as an embedding.
+    pub face: Option<Face>,
+    /// Whether its aligned chip is kept.
+    pub has_chip: bool,
+    /// When it was enrolled.
+    pub created: SystemTime,
+}
+
+/// A page of a list, and whether more follows.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// In order of id.
+    pub items: Vec<T>,
+    /// Whether there is a next page.
+    pub more: bool,
 }
 
 /// What enrolment does where the identity exists.
@@ -367,92 +439,4 @@ pub struct SearchOutcome {
     pub searched: u64,
     /// How they were found.
     pub path: SearchPath,
-}
-
-/// Why the store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The folder cannot be opened as a store.
-    #[error("cannot open the store in {}", folder.display())]
-    Unopenable {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// What the store says.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// Another process has the store open.
-    #[error("the store in {} is open in another process", folder.display())]
-    InUse {
-        /// The folder.
-        folder: std::path::PathBuf,
-    },
-    /// A store that has lost what was written to it.
-    #[error(
-        "the store in {} is damaged: {what}; restore the folder from a backup, or remove {} to go on with what is left",
-        folder.display(),
-        marker.display()
-    )]
-    Damaged {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// The file whose word the store does not keep.
-        marker: std::path::PathBuf,
-        /// How that shows.
-        what: &'static str,
-    },
-    /// A store of a format that this version does not know.
-    #[error(
-        "the store in {} has format {found}, and this version knows none above {known}: a newer facematch wrote it; use that \
-         or a later one",
-        folder.display()
-    )]
-    NewerFormat {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// The last that this version knows.
-        known: u32,
-        /// What the store says.
-        found: u32,
-    },
-    /// An encrypted store, and no key.
-    #[error(
-        "the store in {} is encrypted with key {key}, and no key is given: name its file in encryption_key_file \
-         (--encryption-key-file, FACEMATCH_ENCRYPTION_KEY_FILE)",
-        folder.display()
-    )]
-    KeyMissing {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// The id of its key.
-        key: KeyId,
-    },
-    /// An encrypted store, and another key.
-    #[error("the store in {} is encrypted with key {expected}, and key {found} is given: give that one", folder.display())]
-    WrongKey {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// The id of its key.
-        expected: KeyId,
-        /// The id of the one that is given.
-        found: KeyId,
-    },
-    /// A plain store, and a key.
-    #[error(
-        "the store in {} is not encrypted, and key {key} is given: encrypt it by `facematch store encrypt` while no server \
-         runs on it, or give no key",
-        folder.display()
-    )]
-    NotEncrypted {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// The id of the one that is given.
-        key: KeyId,
-    },
-    /// A gallery's own record is damaged.
-    #[error("the record of gallery {0:?} is damaged; restore the data folder from a backup")]
-    DamagedGallery(String),
-    /// The operating system refused a thread.
-    #[error("cannot start the writer")]
-    NoThread(#[source] std::io::Error),
 }

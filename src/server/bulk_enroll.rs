@@ -20,7 +20,7 @@ use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
 use crate::contract as proto;
 use crate::error::{Entity, Error};
-use crate::gallery::{Enrolled, EnrolledTemplate, Enrollment, Galleries, IdentityChange, IfExists};
+use crate::gallery::{Enrolled, EnrolledTemplate, Enrollment, IdentityChange, IfExists};
 use crate::pipeline::DetectionSettings;
 use crate::telemetry::Stage;
 
@@ -52,7 +52,7 @@ impl Items for BulkEnroll {
     /// As many embeddings as may well share a flush: half a group of the gallery's writer.
     const ITEMS_MAX: usize = 64;
 
-    fn begin(engine: &Arc<Engine>, first: proto::BulkEnrollRequest) -> Result<Self, Error> {
+    async fn begin(engine: &Arc<Engine>, first: proto::BulkEnrollRequest) -> Result<Self, Error> {
         let Some(proto::bulk_enroll_request::Message::Options(options)) = first.message else {
             return Err(Error::bad_field("options", "the first message"));
         };
@@ -67,7 +67,7 @@ impl Items for BulkEnroll {
             settings: convert::detection(options.detection).map_err(at)?,
             selection: convert::one_face_selection(options.face_selection).map_err(at)?,
         };
-        engine.galleries.gallery(&options.gallery)?;
+        engine.galleries.gallery(&options.gallery).await?;
         Ok(Self { engine: Arc::clone(engine), options: Arc::new(options), summary: BulkEnrollSummary::default() })
     }
 
@@ -192,7 +192,7 @@ async fn enroll(
     item: Checked,
 ) -> Result<Result<BulkEnrollResult, NoTemplate>, Error> {
     let Checked { identity, template_id, change, source } = item;
-    let (target, standing) = engine.galleries.gallery(&options.gallery)?;
+    let (target, standing) = engine.galleries.gallery(&options.gallery).await?;
     let identities_max = call::with_principal(|principal| Ok(principal.identities_max()))?;
     match look_up(engine, &options.gallery, &identity, &template_id).await? {
         Known::Template => return Ok(Ok(already_enrolled())),
@@ -281,14 +281,12 @@ async fn look_up(
     identity: &IdentityId,
     template: &TemplateId,
 ) -> Result<Known, Error> {
-    let (gallery, identity, template) = (gallery.clone(), identity.clone(), template.clone());
-    let known = move |galleries: &Galleries| match galleries.identity(&gallery, &identity) {
-        Ok(known) if known.templates.iter().any(|enrolled| enrolled.id == template) => Ok(Known::Template),
-        Ok(_) => Ok(Known::Identity),
-        Err(Error::NotFound(Entity::Identity)) => Ok(Known::Nothing),
-        Err(error) => Err(error),
+    let known = match engine.galleries.identity(gallery, identity).await {
+        Ok(known) if known.templates.iter().any(|enrolled| enrolled.id == *template) => Known::Template,
+        Ok(_) => Known::Identity,
+        Err(Error::NotFound(Entity::Identity)) => Known::Nothing,
+        Err(error) => return Err(error),
     };
-    let known = engine.with_galleries(known).await?;
     if matches!(known, Known::Template) {
         // It may have been written a moment ago, and not be durable or visible yet.
         engine.galleries.settle().await?;
@@ -298,7 +296,7 @@ async fn look_up(
 
 /// Enrols, waiting where the queue of writes is full: the caller is kept from sending more meanwhile.
 ///
-/// *Errors*: those of [`Galleries::enroll`]; [`Error::Overloaded`] only after the time of a call.
+/// *Errors*: those of [`crate::gallery::Galleries::enroll`]; [`Error::Overloaded`] only after the time of a call.
 async fn enroll_patiently(engine: &Engine, gallery: &GalleryId, enrollment: Enrollment) -> Result<Enrolled, Error> {
     let started = Instant::now();
     loop {

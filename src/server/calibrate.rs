@@ -28,6 +28,9 @@ const PAIRS_MAX: usize = 1_000_000;
 /// Templates of a gallery that are compared: fifty million pairs, some five seconds of a core.
 const TEMPLATES_MAX: usize = 10_000;
 
+/// Identities that are read together.
+const IDENTITIES_AT_A_TIME: usize = 128;
+
 const TOO_MANY_PAIRS: Error = Error::BadMessage("a call takes 1,000,000 pairs");
 
 /// A calibration under way.
@@ -110,11 +113,11 @@ impl Items for Calibrating {
 
     const ITEMS_MAX: usize = 64;
 
-    fn begin(engine: &Arc<Engine>, first: proto::CalibrateRequest) -> Result<Self, Error> {
+    async fn begin(engine: &Arc<Engine>, first: proto::CalibrateRequest) -> Result<Self, Error> {
         let Some(calibrate_request::Message::Options(options)) = first.message else {
             return Err(Error::bad_field("options", "the first message"));
         };
-        let options = check_options(engine, options).map_err(|error| error.at("options"))?;
+        let options = check_options(engine, options).await.map_err(|error| error.at("options"))?;
         Ok(Self { engine: Arc::clone(engine), options: Arc::new(options), pairs: Arc::default() })
     }
 
@@ -151,10 +154,14 @@ impl Items for Calibrating {
             let Self { engine, options, pairs } = self;
             // One at a time; the others wait.
             let turn = Arc::clone(&engine.calibrating).acquire_owned().await.map_err(Error::internal)?;
-            let for_job = Arc::clone(&options);
-            let analysed = engine.with_galleries(move |galleries| {
+            let enrolled = match &options.gallery {
+                Some(gallery) => Some(Enrolled::read(engine.galleries.as_ref(), gallery, &options).await?),
+                None => None,
+            };
+            let seed = options.seed;
+            let analysed = engine.off_the_workers(move || {
                 let _turn = turn;
-                analyse(galleries, &for_job, &pairs)
+                analyse(enrolled, &pairs, seed)
             });
             let Analysed { analysis, lost } = analysed.await?;
             let mut reply = calibration_reply(&analysis, lost);
@@ -180,18 +187,18 @@ impl Options {
     }
 }
 
-fn check_options(engine: &Engine, options: proto::CalibrationOptions) -> Result<Options, Error> {
+async fn check_options(engine: &Engine, options: proto::CalibrationOptions) -> Result<Options, Error> {
     let gallery = match options.gallery_id.as_str() {
         "" => None,
         id => Some(GalleryId::parse(id)?),
     };
     let pack_id = match &gallery {
-        Some(gallery) => engine.galleries.gallery(gallery)?.0.pack_id,
+        Some(gallery) => engine.galleries.gallery(gallery).await?.0.pack_id,
         None => engine.pack.id.clone(),
     };
     let set_for = options.set_for.map(|stated| owner(engine, "set_for", Some(stated))).transpose()?;
     if let Some(owner) = &set_for {
-        let expected = owner_pack(engine, owner)?;
+        let expected = owner_pack(engine, owner).await?;
         if expected != pack_id {
             return Err(Error::PackMismatch { expected, found: pack_id });
         }
@@ -351,12 +358,11 @@ struct Analysed {
 }
 
 /// Blocks, for seconds.
-fn analyse(galleries: &Galleries, options: &Options, pairs: &Mutex<Pairs>) -> Result<Analysed, Error> {
+fn analyse(enrolled: Option<Enrolled>, pairs: &Mutex<Pairs>, seed: u64) -> Result<Analysed, Error> {
     // One thread: photos and searches go on beside it.
-    let plan = Plan { thresholds: Vec::new(), seed: options.seed, threads: 1 };
-    if let Some(gallery) = &options.gallery {
-        let set = of_gallery(galleries, gallery, options)?;
-        return Ok(Analysed { analysis: set.analyse(&plan), lost: [0, 0] });
+    let plan = Plan { thresholds: Vec::new(), seed, threads: 1 };
+    if let Some(enrolled) = enrolled {
+        return Ok(Analysed { analysis: enrolled.cross(seed)?.analyse(&plan), lost: [0, 0] });
     }
     let Pairs { mated, non_mated, units, has_strangers, .. } = std::mem::take(&mut *lock(pairs));
     let set = ScoreSet {
@@ -370,33 +376,49 @@ fn analyse(galleries: &Galleries, options: &Options, pairs: &Mutex<Pairs>) -> Re
     Ok(Analysed { analysis: set.analyse(&plan), lost: [mated.lost, non_mated.lost] })
 }
 
-/// Scores the templates of a gallery with each other.
-fn of_gallery(galleries: &Galleries, id: &GalleryId, options: &Options) -> Result<ScoreSet, Error> {
-    let (gallery, _) = galleries.gallery(id)?;
-    let seed = options.seed;
-    let (mut values, mut identities, mut people) = (Vec::new(), Vec::new(), 0);
-    for identity in galleries.some_identities(id, TEMPLATES_MAX, seed)? {
-        let identity = match galleries.identity(id, &identity) {
-            Ok(identity) => identity,
-            // Deleted meanwhile, or damaged, which the log has told when it was found.
-            Err(Error::NotFound(Entity::Identity) | Error::DataLoss(_)) => continue,
-            Err(error) => return Err(error),
-        };
-        if identities.len() + identity.templates.len() > TEMPLATES_MAX {
-            break;
+/// Templates of a gallery, to be scored with each other.
+struct Enrolled {
+    values: Vec<f32>,
+    dimension: usize,
+    /// A number for each template.
+    identities: Vec<u32>,
+}
+
+impl Enrolled {
+    /// Reads those of people who are chosen by chance.
+    async fn read(galleries: &dyn Galleries, id: &GalleryId, options: &Options) -> Result<Self, Error> {
+        let (gallery, _) = galleries.gallery(id).await?;
+        let mut enrolled = Self { values: Vec::new(), dimension: gallery.dimension, identities: Vec::new() };
+        let mut people = 0;
+        for chosen in galleries.some_identities(id, TEMPLATES_MAX, options.seed).await?.chunks(IDENTITIES_AT_A_TIME) {
+            for identity in galleries.identities(id, chosen).await? {
+                let identity = match identity {
+                    Ok(identity) => identity,
+                    // Deleted meanwhile, or damaged, which the log has told when it was found.
+                    Err(Error::NotFound(Entity::Identity) | Error::DataLoss(_)) => continue,
+                    Err(error) => return Err(error),
+                };
+                if enrolled.identities.len() + identity.templates.len() > TEMPLATES_MAX {
+                    return Ok(enrolled);
+                }
+                for template in identity.templates.iter().map(|known| &known.template) {
+                    // It may have moved to another pack since the call began.
+                    template.check_fits(&options.pack_id, gallery.dimension).map_err(Error::of_moved_gallery)?;
+                    enrolled.values.extend_from_slice(template.values());
+                    enrolled.identities.push(people);
+                }
+                people += 1;
+            }
         }
-        for enrolled in &identity.templates {
-            // It may have moved to another pack since the call began.
-            let fits = enrolled.template.check_fits(&options.pack_id, gallery.dimension);
-            fits.map_err(Error::of_moved_gallery)?;
-            values.extend_from_slice(enrolled.template.values());
-            identities.push(people);
-        }
-        people += 1;
+        Ok(enrolled)
     }
-    let faces = Faces { values: &values, dimension: gallery.dimension, identities: &identities, groupings: &[] };
-    let crossed = faces.cross(seed, 1, |_| {});
-    Ok(crossed.map_err(|_| Error::DataLoss("a stored template is no vector of numbers"))?.all)
+
+    fn cross(&self, seed: u64) -> Result<ScoreSet, Error> {
+        let Self { values, dimension, identities } = self;
+        let faces = Faces { values, dimension: *dimension, identities, groupings: &[] };
+        let crossed = faces.cross(seed, 1, |_| {});
+        Ok(crossed.map_err(|_| Error::DataLoss("a stored template is no vector of numbers"))?.all)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

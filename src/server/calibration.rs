@@ -41,7 +41,7 @@ impl proto::calibration_service_server::CalibrationService for CalibrationServer
         &self,
         request: Request<proto::GetCurveRequest>,
     ) -> Result<Response<proto::GetCurveResponse>, Status> {
-        get(&self.0, request.into_inner()).map(Response::new).map_err(status)
+        get(&self.0, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn delete_curve(
@@ -62,12 +62,12 @@ async fn set(engine: &Engine, request: proto::SetCurveRequest) -> Result<proto::
     Ok(proto::SetCurveResponse { curve: Some(curve_reply(&known)) })
 }
 
-fn get(engine: &Engine, request: proto::GetCurveRequest) -> Result<proto::GetCurveResponse, Error> {
+async fn get(engine: &Engine, request: proto::GetCurveRequest) -> Result<proto::GetCurveResponse, Error> {
     let owner = owner(engine, "owner", request.owner)?;
-    let pack_id = owner_pack(engine, &owner)?;
+    let pack_id = owner_pack(engine, &owner).await?;
     let known = match &owner {
-        CurveOwner::Gallery(id) => engine.curve(&[id], &pack_id),
-        CurveOwner::Pack(_) => engine.curve(&[], &pack_id),
+        CurveOwner::Gallery(id) => engine.curve(&[id], &pack_id).await?,
+        CurveOwner::Pack(_) => engine.curve(&[], &pack_id).await?,
     };
     let known = known.ok_or(Error::NotFound(Entity::Curve))?;
     let owner = match (known.of, owner) {
@@ -99,9 +99,9 @@ pub(super) fn owner(engine: &Engine, field: &str, stated: Option<proto::CurveOwn
 /// Returns the pack whose templates a curve of this owner must be of.
 ///
 /// *Errors*: [`Error::NotFound`] without the gallery.
-pub(super) fn owner_pack(engine: &Engine, owner: &CurveOwner) -> Result<PackId, Error> {
+pub(super) async fn owner_pack(engine: &Engine, owner: &CurveOwner) -> Result<PackId, Error> {
     match owner {
-        CurveOwner::Gallery(id) => Ok(engine.galleries.gallery(id)?.0.pack_id),
+        CurveOwner::Gallery(id) => Ok(engine.galleries.gallery(id).await?.0.pack_id),
         CurveOwner::Pack(id) => Ok(id.clone()),
     }
 }

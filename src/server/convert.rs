@@ -249,27 +249,36 @@ pub(super) fn metadata_value_reply(value: &MetadataValue) -> proto::MetadataValu
 
 /// An identity; embeddings only where the call asks for them.
 pub(super) fn identity_reply(identity: &gallery::Identity, with_embeddings: bool) -> proto::Identity {
-    let metadata = identity.details.metadata.iter();
-    let templates = identity.templates.iter();
+    let mut reply = outline_reply(identity.id.as_str().to_owned(), &identity.outline());
+    if with_embeddings {
+        for (template, enrolled) in reply.templates.iter_mut().zip(&identity.templates) {
+            template.embedding = Some(embedding_reply(&enrolled.template));
+        }
+    }
+    reply
+}
+
+pub(super) fn outline_reply(identity_id: String, known: &gallery::KnownOutline) -> proto::Identity {
+    let metadata = known.details.metadata.iter();
     proto::Identity {
-        identity_id: identity.id.as_str().to_owned(),
-        display_name: identity.details.display_name.clone(),
+        identity_id,
+        display_name: known.details.display_name.clone(),
         metadata: metadata.map(|(key, value)| (key.clone(), metadata_value_reply(value))).collect(),
-        templates: templates.map(|enrolled| template_reply(enrolled, with_embeddings)).collect(),
-        create_time: Some(time_reply(identity.created)),
-        update_time: Some(time_reply(identity.updated)),
+        templates: known.templates.iter().map(template_reply).collect(),
+        create_time: Some(time_reply(known.created)),
+        update_time: Some(time_reply(known.updated)),
         damaged: false,
     }
 }
 
-pub(super) fn template_reply(enrolled: &gallery::EnrolledTemplate, with_embedding: bool) -> proto::Template {
+pub(super) fn template_reply(outline: &gallery::TemplateOutline) -> proto::Template {
     proto::Template {
-        template_id: enrolled.id.as_str().to_owned(),
-        pack_id: enrolled.template.pack_id().as_str().to_owned(),
-        create_time: Some(time_reply(enrolled.created)),
-        face: enrolled.face.as_ref().map(face_reply),
-        has_chip: enrolled.chip.is_some(),
-        embedding: with_embedding.then(|| embedding_reply(&enrolled.template)),
+        template_id: outline.id.as_str().to_owned(),
+        pack_id: outline.pack_id.as_str().to_owned(),
+        create_time: Some(time_reply(outline.created)),
+        face: outline.face.as_ref().map(face_reply),
+        has_chip: outline.has_chip,
+        embedding: None,
     }
 }
 

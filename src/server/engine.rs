@@ -13,7 +13,7 @@ use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, PackId};
 use crate::decode::{self, PhotoLimits};
 use crate::error::Error;
-use crate::gallery::{CurveOwner, Galleries};
+use crate::gallery::{CurveOwner, Galleries, Health};
 use crate::model::Pack;
 use crate::pipeline::{Acquired, Detected, DetectionSettings, Pipelines};
 use crate::runtime::{Admission, Place, Searches, Turn, Workers};
@@ -38,7 +38,7 @@ pub(super) struct Engine {
     pub admission: Arc<Admission>,
     pub workers: Workers,
     pub searches: Arc<Searches>,
-    pub galleries: Arc<Galleries>,
+    pub galleries: Arc<dyn Galleries>,
     pub keys: Arc<Keys>,
     /// Longest time of a call, and of a wait within one that lasts.
     pub call_time_max: Duration,
@@ -99,48 +99,73 @@ impl Engine {
         done
     }
 
-    /// Searches a gallery off the async workers. `turn` is awaited first.
-    pub(super) async fn search<T: Send + 'static>(
+    /// Searches a gallery. `turn` is awaited first, and kept until the search is done.
+    pub(super) async fn search<T, W>(
         &self,
         turn: impl Future<Output = Result<Turn, Error>>,
-        job: impl FnOnce(&Galleries) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+        search: impl FnOnce(Arc<dyn Galleries>) -> W,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send + 'static,
+    {
         let turn = turn.await?;
-        let job = move |galleries: &Galleries| {
-            let _turn = turn;
-            job(galleries)
+        let search = |galleries| {
+            let search = search(galleries);
+            async move {
+                let _turn = turn;
+                search.await
+            }
         };
-        call::timed(Stage::Search, self.with_galleries(job)).await
+        call::timed(Stage::Search, self.with_galleries(search)).await
     }
 
-    /// Runs what reads the store or scans a gallery off the async workers.
-    pub(super) async fn with_galleries<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&Galleries) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let galleries = Arc::clone(&self.galleries);
-        // A caller who goes does not stop the job: it keeps the call's place until it is done.
-        let call = call::current();
+    /// Works with galleries to the end, whether or not the caller still waits: the call's place is kept until then.
+    pub(super) async fn with_galleries<T, W>(&self, work: impl FnOnce(Arc<dyn Galleries>) -> W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let (work, call) = (work(Arc::clone(&self.galleries)), call::current());
+        let done = tokio::spawn(async move {
+            let _call = call;
+            work.await
+        });
         // A panic's own words may quote what must not be logged.
+        done.await.map_err(|_| Error::internal("work with a gallery panicked"))?
+    }
+
+    /// Runs what blocks off the async workers; it keeps the call's place until it is done.
+    pub(super) async fn off_the_workers<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let call = call::current();
         let done = tokio::task::spawn_blocking(move || {
             let _call = call;
-            job(&galleries)
-        })
-        .await;
-        done.map_err(|_| Error::internal("a read of a gallery panicked"))?
+            job()
+        });
+        done.await.map_err(|_| Error::internal("what runs off the workers panicked"))?
     }
 
     /// Returns the curve that thresholds for templates of a pack are read off: of these galleries the first one's own, else
     /// the pack's, as it was set, else as its manifest has it.
-    pub(super) fn curve(&self, galleries: &[&GalleryId], pack_id: &PackId) -> Option<Arc<KnownCurve>> {
+    pub(super) async fn curve(
+        &self,
+        galleries: &[&GalleryId],
+        pack_id: &PackId,
+    ) -> Result<Option<Arc<KnownCurve>>, Error> {
         let owners = galleries.iter().map(|gallery| CurveOwner::Gallery((*gallery).clone()));
-        let owners = owners.chain([CurveOwner::Pack(pack_id.clone())]);
-        let set = owners.filter_map(|owner| self.galleries.curve(&owner)).find(|curve| curve.pack_id == *pack_id);
-        set.or_else(|| self.pack_of(pack_id).ok()?.curve.clone())
+        for owner in owners.chain([CurveOwner::Pack(pack_id.clone())]) {
+            if let Some(curve) = self.galleries.curve(&owner).await?.filter(|curve| curve.pack_id == *pack_id) {
+                return Ok(Some(curve));
+            }
+        }
+        Ok(self.pack_of(pack_id).ok().and_then(|pack| pack.curve.clone()))
     }
 
     /// Tells whether the engine can do all its work.
     pub(super) fn is_healthy(&self) -> bool {
-        self.workers.are_alive() && self.galleries.is_writable()
+        self.workers.are_alive() && self.galleries.health() == Health::Ready
     }
 }

@@ -12,7 +12,7 @@ use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
 use crate::contract as proto;
 use crate::error::{Entity, Error};
-use crate::gallery::{Enrolled, EnrolledTemplate, Enrollment, Galleries, Gallery, Identity, IdentityChange, IfExists};
+use crate::gallery::{Enrolled, EnrolledTemplate, Enrollment, Gallery, Identity, IdentityChange, IfExists};
 use crate::pipeline::DetectionSettings;
 use crate::telemetry::Stage;
 
@@ -171,15 +171,13 @@ async fn look_up(
     identity: &IdentityId,
     if_exists: IfExists,
 ) -> Result<(Gallery, BTreeSet<TemplateId>), Error> {
-    let (target, standing) = engine.galleries.gallery(gallery)?;
-    let (gallery, identity) = (gallery.clone(), identity.clone());
-    let known = move |galleries: &Galleries| match galleries.identity(&gallery, &identity) {
-        Ok(_) if if_exists == IfExists::Refuse => Err(Error::AlreadyExists(Entity::Identity)),
-        Ok(known) => Ok(known.templates.into_iter().map(|enrolled| enrolled.id).collect()),
-        Err(Error::NotFound(Entity::Identity)) => Ok(BTreeSet::new()),
-        Err(error) => Err(error),
+    let (target, standing) = engine.galleries.gallery(gallery).await?;
+    let known: BTreeSet<TemplateId> = match engine.galleries.identity(gallery, identity).await {
+        Ok(_) if if_exists == IfExists::Refuse => return Err(Error::AlreadyExists(Entity::Identity)),
+        Ok(known) => known.templates.into_iter().map(|enrolled| enrolled.id).collect(),
+        Err(Error::NotFound(Entity::Identity)) => BTreeSet::new(),
+        Err(error) => return Err(error),
     };
-    let known: BTreeSet<TemplateId> = engine.with_galleries(known).await?;
     let limit = call::with_principal(|principal| Ok(principal.identities_max()))?;
     if let Some(limit) = limit.filter(|limit| known.is_empty() && standing.counts.identities >= *limit) {
         // Said before any photo is looked at; the writer looks again.
@@ -192,7 +190,7 @@ fn result_reply(outcome: Outcome, part: &str, enrolled: &Enrolled) -> proto::Sam
     use proto::sample_result::Outcome as Reply;
     let template = |id: &TemplateId| {
         let of_identity = enrolled.identity.templates.iter().find(|template| template.id == *id);
-        of_identity.map(|template| Reply::Template(convert::template_reply(template, false)))
+        of_identity.map(|template| Reply::Template(convert::template_reply(&template.outline())))
     };
     let failed = |error: &Error, face_choice| proto::SampleResult {
         outcome: Some(Reply::Failure(failure_reply(error))),

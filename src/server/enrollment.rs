@@ -13,7 +13,7 @@ use super::{convert, items};
 use crate::biometrics::ids::{GalleryId, IdentityId, TemplateId};
 use crate::contract as proto;
 use crate::error::Error;
-use crate::gallery::{Identity, IdentityChange, PersonDetails};
+use crate::gallery::{IdentityChange, IdentityOutline, PersonDetails};
 
 pub(super) struct EnrollmentServer(pub Arc<Engine>);
 
@@ -85,7 +85,7 @@ fn names(gallery: &str, identity: &str) -> Result<(GalleryId, IdentityId), Error
 
 async fn get(engine: &Engine, request: proto::GetIdentityRequest) -> Result<proto::Identity, Error> {
     let (gallery, id) = names(&request.gallery_id, &request.identity_id)?;
-    let identity = engine.with_galleries(move |galleries| galleries.identity(&gallery, &id)).await?;
+    let identity = engine.galleries.identity(&gallery, &id).await?;
     Ok(convert::identity_reply(&identity, request.include_embeddings))
 }
 
@@ -94,20 +94,20 @@ async fn list(engine: &Engine, request: proto::ListIdentitiesRequest) -> Result<
     let count = convert::page_size(request.page_size)?;
     let after = convert::page_after(&request.page_token)?.map(|id| IdentityId::parse(&id)).transpose();
     let after = after.map_err(|_| Error::bad_field("page_token", "next_page_token of the page before"))?;
-    let read = move |galleries: &crate::gallery::Galleries| {
-        galleries.list_identities(&gallery, after.as_ref(), count, listed_reply)
-    };
-    let page = engine.with_galleries(read).await?;
+    let page = engine.galleries.list_identities(&gallery, after.as_ref(), count).await?;
     let last = page.items.last().filter(|_| page.more);
     Ok(proto::ListIdentitiesResponse {
-        next_page_token: last.map_or_else(String::new, |identity| convert::page_token(&identity.identity_id)),
-        identities: page.items,
+        next_page_token: last.map_or_else(String::new, |identity| convert::page_token(identity.id.as_str())),
+        identities: page.items.iter().map(listed_reply).collect(),
     })
 }
 
-fn listed_reply(id: &IdentityId, identity: Option<Identity>) -> proto::Identity {
-    let damaged = || proto::Identity { identity_id: id.as_str().to_owned(), damaged: true, ..Default::default() };
-    identity.map_or_else(damaged, |identity| convert::identity_reply(&identity, false))
+fn listed_reply(listed: &IdentityOutline) -> proto::Identity {
+    let id = listed.id.as_str().to_owned();
+    match &listed.known {
+        Some(known) => convert::outline_reply(id, known),
+        None => proto::Identity { identity_id: id, damaged: true, ..Default::default() },
+    }
 }
 
 async fn update(engine: &Engine, request: proto::UpdateIdentityRequest) -> Result<proto::Identity, Error> {

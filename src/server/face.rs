@@ -66,11 +66,11 @@ async fn verify(engine: &Engine, request: proto::VerifyRequest) -> Result<proto:
     let look = Look {
         settings: convert::detection(request.detection)?,
         selection: convert::one_face_selection(request.face_selection)?,
-        pack_id: pack_for(engine, &galleries),
+        pack_id: pack_for(engine, &galleries).await,
     };
     if [&a, &b].into_iter().any(|side| matches!(side, proto::verify_side::Side::Photo(_))) {
         // Asked for what cannot be answered: said before any photo is looked at.
-        let curve = engine.curve(&galleries, &look.pack_id);
+        let curve = engine.curve(&galleries, &look.pack_id).await?;
         matching::verification_threshold(operating_point, None, curve.as_deref())?;
     }
     let (a, b) = tokio::try_join!(async { side(engine, a, &look).await.map_err(|error| error.at("a")) }, async {
@@ -78,14 +78,14 @@ async fn verify(engine: &Engine, request: proto::VerifyRequest) -> Result<proto:
     },)?;
     let first = a.templates.first().ok_or_else(|| Error::internal("a side without a template"))?;
     let of_pack = engine.pack_of(first.pack_id()).ok().and_then(|pack| pack.verification);
-    let curve = stricter_curve(engine, &galleries, first.pack_id(), operating_point)?;
+    let curve = stricter_curve(engine, &galleries, first.pack_id(), operating_point).await?;
     let verified = matching::verify(&a.templates, &b.templates, operating_point, of_pack, curve.as_deref())?;
     Ok(convert::verify_reply(&verified, first.pack_id(), a.choice, b.choice))
 }
 
 /// The curve that a comparison goes by: of two galleries with curves of their own the one with the higher threshold, so that
 /// the sides may be exchanged.
-fn stricter_curve(
+async fn stricter_curve(
     engine: &Engine,
     galleries: &[&GalleryId],
     pack_id: &PackId,
@@ -93,20 +93,28 @@ fn stricter_curve(
 ) -> Result<Option<Arc<KnownCurve>>, Error> {
     let mut stricter: Option<(f32, Arc<KnownCurve>)> = None;
     for gallery in galleries {
-        let Some(curve) = engine.curve(&[gallery], pack_id) else { continue };
+        let Some(curve) = engine.curve(&[gallery], pack_id).await? else { continue };
         let cosine = matching::verification_threshold(operating_point, None, Some(&curve))?.threshold.cosine();
         if stricter.as_ref().is_none_or(|(highest, _)| cosine > *highest) {
             stricter = Some((cosine, curve));
         }
     }
-    Ok(stricter.map(|(_, curve)| curve).or_else(|| engine.curve(&[], pack_id)))
+    match stricter {
+        Some((_, curve)) => Ok(Some(curve)),
+        None => engine.curve(&[], pack_id).await,
+    }
 }
 
 /// The pack that photos are compared by: that of the first gallery of the other side, if it runs.
-fn pack_for(engine: &Engine, galleries: &[&GalleryId]) -> PackId {
-    let of_gallery = |gallery: &&GalleryId| Some(engine.galleries.gallery(gallery).ok()?.0.pack_id);
-    let running = galleries.iter().filter_map(of_gallery).find(|pack_id| engine.pack_of(pack_id).is_ok());
-    running.unwrap_or_else(|| engine.pack.id.clone())
+async fn pack_for(engine: &Engine, galleries: &[&GalleryId]) -> PackId {
+    for id in galleries {
+        if let Ok((gallery, _)) = engine.galleries.gallery(id).await
+            && engine.pack_of(&gallery.pack_id).is_ok()
+        {
+            return gallery.pack_id;
+        }
+    }
+    engine.pack.id.clone()
 }
 
 /// The gallery of a side that is enrolled.
@@ -136,15 +144,15 @@ async fn side(engine: &Engine, side: proto::verify_side::Side, look: &Look) -> R
         Stated::Identity(reference) => {
             let gallery = GalleryId::parse(&reference.gallery_id).map_err(|error| error.at("identity"))?;
             let id = IdentityId::parse(&reference.identity_id).map_err(|error| error.at("identity"))?;
-            let fusion = engine.galleries.gallery(&gallery)?.0.settings.fusion;
-            let identity = engine.with_galleries(move |galleries| galleries.identity(&gallery, &id)).await?;
+            let fusion = engine.galleries.gallery(&gallery).await?.0.settings.fusion;
+            let identity = engine.galleries.identity(&gallery, &id).await?;
             identity.compared_by(fusion).into_iter().map(|(_, template)| template).collect()
         }
         Stated::Template(reference) => {
             let gallery = GalleryId::parse(&reference.gallery_id).map_err(|error| error.at("template"))?;
             let id = IdentityId::parse(&reference.identity_id).map_err(|error| error.at("template"))?;
             let template = TemplateId::parse(&reference.template_id).map_err(|error| error.at("template"))?;
-            let identity = engine.with_galleries(move |galleries| galleries.identity(&gallery, &id)).await?;
+            let identity = engine.galleries.identity(&gallery, &id).await?;
             let found = identity.templates.into_iter().find(|enrolled| enrolled.id == template);
             vec![found.ok_or(Error::NotFound(Entity::Template))?.template]
         }

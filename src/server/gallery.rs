@@ -33,7 +33,7 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         request: Request<proto::GetGalleryRequest>,
     ) -> Result<Response<proto::GetGalleryResponse>, Status> {
         let id = GalleryId::parse(&request.into_inner().gallery_id).map_err(status)?;
-        let (gallery, standing) = self.0.galleries.gallery(&id).map_err(status)?;
+        let (gallery, standing) = self.0.galleries.gallery(&id).await.map_err(status)?;
         Ok(Response::new(proto::GetGalleryResponse { gallery: Some(reply(&gallery, standing)) }))
     }
 
@@ -41,7 +41,7 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         &self,
         request: Request<proto::ListGalleriesRequest>,
     ) -> Result<Response<proto::ListGalleriesResponse>, Status> {
-        list(&self.0, &request.into_inner()).map(Response::new).map_err(status)
+        list(&self.0, &request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn update_gallery(
@@ -69,7 +69,7 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         &self,
         request: Request<proto::ExportGalleryRequest>,
     ) -> Result<Response<Self::ExportGalleryStream>, Status> {
-        transfer::export(&self.0, &request.into_inner()).map(Response::new).map_err(status)
+        transfer::export(&self.0, &request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn import_gallery(
@@ -77,7 +77,7 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         request: Request<Streaming<proto::ImportGalleryRequest>>,
     ) -> Result<Response<proto::ImportGalleryResponse>, Status> {
         let imported = transfer::import(&self.0, request.into_inner()).await?;
-        let (gallery, standing) = self.0.galleries.gallery(&imported.id).map_err(status)?;
+        let (gallery, standing) = self.0.galleries.gallery(&imported.id).await.map_err(status)?;
         Ok(Response::new(proto::ImportGalleryResponse { gallery: Some(reply(&gallery, standing)) }))
     }
 
@@ -85,7 +85,7 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         &self,
         request: Request<proto::GetImportRequest>,
     ) -> Result<Response<proto::GetImportResponse>, Status> {
-        transfer::import_state(&self.0, &request.into_inner()).map(Response::new).map_err(status)
+        transfer::import_state(&self.0, &request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     type CompactGalleriesStream = transfer::Replies<proto::CompactGalleriesResponse>;
@@ -94,7 +94,7 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         &self,
         _request: Request<proto::CompactGalleriesRequest>,
     ) -> Result<Response<Self::CompactGalleriesStream>, Status> {
-        Ok(Response::new(transfer::compact(&self.0)))
+        transfer::compact(&self.0).await.map(Response::new).map_err(status)
     }
 
     type MigrateGalleryStream = transfer::Replies<proto::MigrateGalleryResponse>;
@@ -113,19 +113,18 @@ async fn create(engine: &Engine, request: proto::CreateGalleryRequest) -> Result
     let settings = settings::settings(&stated)?;
     let pack = &engine.pack;
     let created = engine.galleries.create_gallery(id, settings, pack.id.clone(), pack.recognizer.dimension).await?;
-    let (gallery, status) = engine.galleries.gallery(&created.id)?;
+    let (gallery, status) = engine.galleries.gallery(&created.id).await?;
     Ok(reply(&gallery, status))
 }
 
-fn list(engine: &Engine, request: &proto::ListGalleriesRequest) -> Result<proto::ListGalleriesResponse, Error> {
+async fn list(engine: &Engine, request: &proto::ListGalleriesRequest) -> Result<proto::ListGalleriesResponse, Error> {
     let count = convert::page_size(request.page_size)?;
     let after = convert::page_after(&request.page_token)?.map(|id| GalleryId::parse(&id)).transpose();
     let after = after.map_err(|_| Error::bad_field("page_token", "next_page_token of the page before"))?;
-    let page = call::with_principal(|principal| {
-        // What the caller may not read is not there, in the pages and in their tokens.
-        let grants = principal.grants()?;
-        Ok(engine.galleries.list_galleries(after.as_ref(), count, |id| grants.allow(Scope::Read, id.as_str())))
-    })?;
+    // What the caller may not read is not there, in the pages and in their tokens.
+    let grants = call::with_principal(|principal| Ok(principal.grants()?.clone()))?;
+    let is_listed = |id: &GalleryId| grants.allow(Scope::Read, id.as_str());
+    let page = engine.galleries.list_galleries(after.as_ref(), count, &is_listed).await?;
     let last = page.items.last().filter(|_| page.more);
     Ok(proto::ListGalleriesResponse {
         next_page_token: last.map_or_else(String::new, |(gallery, _)| convert::page_token(gallery.id.as_str())),
@@ -138,7 +137,7 @@ async fn update(engine: &Engine, request: proto::UpdateGalleryRequest) -> Result
     let id = GalleryId::parse(&stated.gallery_id).map_err(|error| error.at("gallery"))?;
     let change = settings::change(&stated, &request.update_mask.unwrap_or_default().paths)?;
     engine.galleries.update_gallery(id.clone(), change).await?;
-    let (gallery, standing) = engine.galleries.gallery(&id)?;
+    let (gallery, standing) = engine.galleries.gallery(&id).await?;
     Ok(reply(&gallery, standing))
 }
 

@@ -55,7 +55,7 @@ impl Items for Probes {
     /// Two passes over a large gallery: one that is run and one that is next. Each search takes a thread while it waits.
     const ITEMS_MAX: usize = 16;
 
-    fn begin(engine: &Arc<Engine>, first: proto::IdentifyStreamRequest) -> Result<Self, Error> {
+    async fn begin(engine: &Arc<Engine>, first: proto::IdentifyStreamRequest) -> Result<Self, Error> {
         let Some(proto::identify_stream_request::Message::Search(search)) = first.message else {
             return Err(Error::bad_field("search", "the first message"));
         };
@@ -63,7 +63,7 @@ impl Items for Probes {
             return Err(Error::bad_field("search.probe", "absent: each probe is a message of its own"));
         }
         let question = Question::check(search).map_err(|error| error.at("search"))?;
-        question.check_gallery(engine)?;
+        question.check_gallery(engine).await?;
         Ok(Self { engine: Arc::clone(engine), question: Arc::new(question) })
     }
 

@@ -36,7 +36,7 @@ pub(super) trait Items: Send + Sized + 'static {
     const ITEMS_MAX: usize;
 
     /// Checks the first message.
-    fn begin(engine: &Arc<Engine>, first: Self::Request) -> Result<Self, Error>;
+    fn begin(engine: &Arc<Engine>, first: Self::Request) -> impl Future<Output = Result<Self, Error>> + Send;
 
     /// Takes the item out of a later message.
     ///
@@ -115,7 +115,7 @@ async fn run<I: Items>(
     };
     drop(bytes_of_message());
     let first = first.ok_or_else(|| status(Error::BadMessage("a stream without a message")))?;
-    let mut items = I::begin(&engine, first).map_err(status)?;
+    let mut items = I::begin(&engine, first).await.map_err(status)?;
     let photos_max = PHOTOS_A_WORKER * engine.workers.count();
     let (mut photos, mut in_hand, mut end) = (0, JoinSet::new(), None::<End>);
     loop {

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::ServerError;
 use super::engine::Engine;
-use crate::gallery::SearchPath;
+use crate::gallery::{Gallery, GalleryStatus, SearchPath};
 use crate::telemetry::{Gauges, add_process, page};
 
 /// Galleries with gauges of their own, in order of id: each is a handful of time series.
@@ -70,15 +70,18 @@ impl MetricsPage {
 }
 
 async fn answer(State(engine): State<Arc<Engine>>) -> Response {
-    // Reads /proc, and the galleries.
-    let made = tokio::task::spawn_blocking(move || page(gauges(&engine))).await;
+    // Where the store cannot be asked, the page has all but its galleries.
+    let galleries = engine.galleries.list_galleries(None, usize::MAX, &|_| true).await;
+    let galleries = galleries.map(|page| page.items).ok();
+    // Reads /proc.
+    let made = tokio::task::spawn_blocking(move || page(gauges(&engine, galleries))).await;
     match made {
         Ok(Ok(page)) => ([(header::CONTENT_TYPE, OPEN_METRICS)], page).into_response(),
         Ok(Err(_)) | Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
-fn gauges(engine: &Engine) -> Gauges {
+fn gauges(engine: &Engine, galleries: Option<Vec<(Gallery, GalleryStatus)>>) -> Gauges {
     let mut gauges = Gauges::default();
     let build = [("version", env!("CARGO_PKG_VERSION")), ("pack", engine.pack.id.as_str())];
     gauges.set("facematch_build", &build, 1.0);
@@ -97,9 +100,10 @@ fn gauges(engine: &Engine) -> Gauges {
         gauges.set("facematch_permits_taken", &[("of", of)], taken as f64);
         gauges.set("facematch_permits", &[("of", of)], limit as f64);
     }
-    let galleries = engine.galleries.list_galleries(None, usize::MAX, |_| true).items;
-    gauges.set("facematch_galleries", &[], galleries.len() as f64);
-    for (gallery, status) in galleries.iter().take(GALLERIES_MAX) {
+    if let Some(galleries) = &galleries {
+        gauges.set("facematch_galleries", &[], galleries.len() as f64);
+    }
+    for (gallery, status) in galleries.iter().flatten().take(GALLERIES_MAX) {
         let id = [("gallery", gallery.id.as_str())];
         gauges.set("facematch_gallery_identities", &id, status.counts.identities as f64);
         gauges.set("facematch_gallery_templates", &id, status.counts.templates as f64);

@@ -15,6 +15,8 @@ use crate::pipeline::Pipelines;
 
 const LOSS_MAX_DEFAULT: f64 = 0.01;
 
+const STOPPING: &str = "the server is stopping; move the gallery once it is back";
+
 pub(super) async fn migrate(
     engine: &Arc<Engine>,
     request: &proto::MigrateGalleryRequest,
@@ -31,19 +33,10 @@ pub(super) async fn migrate(
         loss_max,
         is_trial: request.trial,
     };
-    engine.galleries.gallery(&id)?;
     let embed = embed_by_workers(engine, pack.id.clone());
-    let draining = engine.draining.subscribe();
-    Ok(transfer::stream(engine, move |galleries, reply| {
-        let done = galleries.migrate(&id, plan, embed, |state| {
-            if *draining.borrow() {
-                return Err(Error::Unavailable("the server is stopping; move the gallery once it is back"));
-            }
-            // With a comparison it is the last but for whether it is switched, which is not known yet.
-            if state.comparison.is_none() { reply.send(state_reply(state)) } else { reply.check() }
-        })?;
-        reply.send(state_reply(done))
-    }))
+    engine.galleries.gallery(&id).await?;
+    let states = engine.galleries.migrate(&id, plan, embed).await?;
+    Ok(transfer::stream(engine, states, state_reply, Some(STOPPING)))
 }
 
 fn find_pack<'a>(engine: &'a Engine, stated: &str) -> Result<&'a Arc<Pack>, Error> {

@@ -65,7 +65,7 @@ use crate::contract::key_service_server::KeyServiceServer;
 use crate::contract::match_service_server::MatchServiceServer;
 use crate::contract::{self as proto};
 use crate::error::Error;
-use crate::gallery::{Galleries, KeyError, StoreError};
+use crate::gallery::{Galleries, KeyError, StoreError, open_galleries};
 use crate::model::{Pack, PackError};
 use crate::pipeline::Pipelines;
 use crate::runtime::{Admission, Capacity, Searches, Workers, machine};
@@ -180,13 +180,7 @@ impl Server {
     ///
     /// *Errors*: whatever of these fails, with what was attempted.
     pub async fn start(config: &Config) -> Result<Self, ServerError> {
-        let engine = Arc::new(
-            tokio::task::spawn_blocking({
-                let config = config.clone();
-                move || open_engine(&config)
-            })
-            .await??,
-        );
+        let engine = Arc::new(open_engine(config).await?);
         let cannot_listen = |source| ServerError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(cannot_listen)?;
         let address = listener.local_addr().map_err(cannot_listen)?;
@@ -239,38 +233,24 @@ impl Server {
             metrics.stop().await;
         }
         let (engine, audit) = (self.engine, self.audit);
-        tokio::task::spawn_blocking(move || {
-            engine.workers.stop();
-            engine.galleries.close();
-            if let Some(audit) = audit {
-                audit.close();
-            }
-        })
-        .await?;
+        let workers = Arc::clone(&engine);
+        tokio::task::spawn_blocking(move || workers.workers.stop()).await?;
+        engine.galleries.close().await;
+        if let Some(audit) = audit {
+            tokio::task::spawn_blocking(move || audit.close()).await?;
+        }
         tracing::info!("stopped");
         served
     }
 }
 
-/// Blocks.
-fn open_engine(config: &Config) -> Result<Engine, ServerError> {
+async fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     let key = config.master_key()?;
-    let pack = Arc::new(Pack::load(&config.pack_source()?)?);
-    tracing::info!(name = pack.name, licence = pack.licence, "model pack loaded");
-    let limits = config.photo;
-    let others = config.other_pack_sources()?;
-    let other_packs =
-        others.iter().map(|source| Ok(Arc::new(Pack::load(source)?))).collect::<Result<Vec<_>, PackError>>()?;
-    for other in &other_packs {
-        tracing::info!(name = other.name, licence = other.licence, pack = %other.id, "another model pack loaded");
-    }
-    let open = {
-        let (pack, others) = (Arc::clone(&pack), other_packs.clone());
-        move || Pipelines::open(&pack, &others, limits)
-    };
-    let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
-    let galleries = Arc::new(Galleries::open_with_key(&config.data, key.as_ref())?);
-    let keys = Arc::new(open_keys(config, &galleries)?);
+    let packs = config.clone();
+    let Packs { pack, other_packs, pipelines, open } =
+        tokio::task::spawn_blocking(move || load_packs(&packs)).await??;
+    let galleries = open_galleries(config.store(), key).await?;
+    let keys = Arc::new(open_keys(config, galleries.as_ref()).await?);
     let workers = Workers::start(pipelines, config.queue_max, open).map_err(ServerError::Threads)?;
     let capacity =
         Capacity { calls: config.calls_max, bytes: config.in_flight_bytes_max, pixels: config.in_flight_pixels_max };
@@ -290,9 +270,38 @@ fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     })
 }
 
+/// The packs that the server runs, and a pipeline of them for each worker.
+struct Packs<O> {
+    pack: Arc<Pack>,
+    other_packs: Vec<Arc<Pack>>,
+    pipelines: Vec<Pipelines>,
+    /// Makes another.
+    open: O,
+}
+
 /// Blocks.
-fn open_keys(config: &Config, galleries: &Galleries) -> Result<Keys, ServerError> {
-    let known = galleries.keys().map_err(ServerError::Keys)?;
+fn load_packs(
+    config: &Config,
+) -> Result<Packs<impl Fn() -> Result<Pipelines, PackError> + Send + Sync + use<>>, ServerError> {
+    let pack = Arc::new(Pack::load(&config.pack_source()?)?);
+    tracing::info!(name = pack.name, licence = pack.licence, "model pack loaded");
+    let limits = config.photo;
+    let others = config.other_pack_sources()?;
+    let other_packs =
+        others.iter().map(|source| Ok(Arc::new(Pack::load(source)?))).collect::<Result<Vec<_>, PackError>>()?;
+    for other in &other_packs {
+        tracing::info!(name = other.name, licence = other.licence, pack = %other.id, "another model pack loaded");
+    }
+    let open = {
+        let (pack, others) = (Arc::clone(&pack), other_packs.clone());
+        move || Pipelines::open(&pack, &others, limits)
+    };
+    let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
+    Ok(Packs { pack, other_packs, pipelines, open })
+}
+
+async fn open_keys(config: &Config, galleries: &dyn Galleries) -> Result<Keys, ServerError> {
+    let known = galleries.keys().await.map_err(ServerError::Keys)?;
     if !config.security.keys_required {
         return Keys::open(known).map_err(ServerError::Keys);
     }

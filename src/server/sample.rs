@@ -79,7 +79,7 @@ impl Acquiring<'_> {
             short if short.is_empty() => {
                 let chip = acquired.chips.remove(&index).filter(|_| self.target.settings.keep_chips);
                 let chip = match chip {
-                    Some(chip) => Some(self.engine.with_galleries(move |_| chip.to_png()).await?.into()),
+                    Some(chip) => Some(self.engine.off_the_workers(move || chip.to_png()).await?.into()),
                     None => None,
                 };
                 Ok(Ok(Acquired { template, face, chip, choice }))

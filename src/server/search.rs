@@ -1,5 +1,7 @@
 //! A search that was asked for, and its answer for one probe: what Identify and IdentifyStream share.
 
+use std::sync::Arc;
+
 use super::engine::{Engine, Look};
 use super::{call, convert};
 use crate::biometrics::calibration::GallerySize;
@@ -84,7 +86,7 @@ impl Question {
     ) -> Result<proto::IdentifyResponse, Error> {
         let probe = probe.and_then(|probe| probe.probe);
         let probe = probe.ok_or_else(|| Error::bad_field("probe", "a photo or an embedding"))?;
-        let (rule, identity_count, pack_id) = self.rule(engine)?;
+        let (rule, identity_count, pack_id) = self.rule(engine).await?;
         let no_answer = proto::IdentifyResponse {
             threshold: Some(convert::threshold_reply(rule.threshold)),
             identity_count,
@@ -132,20 +134,20 @@ impl Question {
     }
 
     /// Checks that there is such a gallery, and that it has a threshold to decide by.
-    pub(super) fn check_gallery(&self, engine: &Engine) -> Result<(), Error> {
-        self.rule(engine).map(drop)
+    pub(super) async fn check_gallery(&self, engine: &Engine) -> Result<(), Error> {
+        self.rule(engine).await.map(drop)
     }
 
     /// By the gallery as it is now; with how many identities it holds, and of which pack.
-    fn rule(&self, engine: &Engine) -> Result<(Rule, u64, PackId), Error> {
-        let (gallery, status) = engine.galleries.gallery(&self.gallery)?;
+    async fn rule(&self, engine: &Engine) -> Result<(Rule, u64, PackId), Error> {
+        let (gallery, status) = engine.galleries.gallery(&self.gallery).await?;
         let of_pack = engine.pack_of(&gallery.pack_id).ok().and_then(|pack| pack.identification);
         let GallerySettings { identification, ambiguity_margin, fusion, .. } = gallery.settings;
         let comparisons = match fusion {
             Fusion::Max => status.counts.templates,
             Fusion::Mean | Fusion::QualityWeightedMean => status.counts.identities,
         };
-        let curve = engine.curve(&[&self.gallery], &gallery.pack_id);
+        let curve = engine.curve(&[&self.gallery], &gallery.pack_id).await?;
         let size = GallerySize { identities: status.counts.identities, comparisons };
         let searched = matching::Searched { size, curve: curve.as_deref() };
         let threshold = matching::identification_threshold(self.operating_point, identification, of_pack, searched)?;
@@ -208,17 +210,15 @@ impl Question {
     ) -> Result<Vec<(SearchOutcome, Vec<Candidate>)>, Error> {
         let capacity = self.top_k.max(capacity_min);
         let search = |probe| Search { probe, capacity, exact: self.exact, scope: self.scope.clone() };
-        let searches = probes.into_iter().map(search).collect();
+        let searches: Vec<Search> = probes.into_iter().map(search).collect();
         let gallery = self.gallery.clone();
-        let job = move |galleries: &Galleries| {
-            let outcomes = galleries.search_many(&gallery, searches)?;
-            outcomes
-                .into_iter()
-                .map(|mut outcome| {
-                    let ranked = std::mem::take(&mut outcome.ranked);
-                    Ok((outcome, name_candidates(galleries, &gallery, ranked)?))
-                })
-                .collect()
+        let search = move |galleries: Arc<dyn Galleries>| async move {
+            let mut named = Vec::with_capacity(searches.len());
+            for mut outcome in galleries.search(&gallery, searches).await? {
+                let ranked = std::mem::take(&mut outcome.ranked);
+                named.push((outcome, name_candidates(galleries.as_ref(), &gallery, ranked).await?));
+            }
+            Ok(named)
         };
         let turn = async {
             match waits {
@@ -226,7 +226,7 @@ impl Question {
                 Waits::InTurn => Ok(engine.searches.wait(call::caller()).await),
             }
         };
-        engine.search(turn, job).await
+        engine.search(turn, search).await
     }
 
     /// Decides by all candidates and returns those that were asked for.
@@ -263,10 +263,15 @@ fn top_k(stated: u32) -> Result<usize, Error> {
 }
 
 /// Looks up display names. A candidate who was deleted meanwhile is no candidate any more.
-fn name_candidates(galleries: &Galleries, gallery: &GalleryId, ranked: Vec<Ranked>) -> Result<Vec<Candidate>, Error> {
+async fn name_candidates(
+    galleries: &dyn Galleries,
+    gallery: &GalleryId,
+    ranked: Vec<Ranked>,
+) -> Result<Vec<Candidate>, Error> {
+    let ids: Vec<IdentityId> = ranked.iter().map(|candidate| candidate.identity.clone()).collect();
     let mut named = Vec::with_capacity(ranked.len());
-    for candidate in ranked {
-        match galleries.identity(gallery, &candidate.identity) {
+    for (candidate, identity) in ranked.into_iter().zip(galleries.identities(gallery, &ids).await?) {
+        match identity {
             Ok(identity) => named.push((candidate, identity.details.display_name)),
             Err(Error::NotFound(Entity::Identity | Entity::Gallery)) => {}
             Err(error) => return Err(error),

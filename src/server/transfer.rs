@@ -1,23 +1,22 @@
-//! Galleries as files, and compaction: the calls that last. Each runs on a thread of its own and ends with its caller.
+//! Galleries as files, and compaction: the calls that last. Each ends with its caller.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use super::call::{self, Call};
+use super::call;
 use super::engine::Engine;
 use super::status::status;
 use crate::biometrics::ids::GalleryId;
 use crate::contract as proto;
 use crate::error::Error;
-use crate::gallery::{Compaction, ExportPart, Galleries, Gallery, Import, ImportState};
+use crate::gallery::{Compaction, ExportPart, Gallery, ImportState, Lasting};
 
-/// Replies, or parts of a file, that wait for the other end: what a slow one can make the server hold.
+/// Replies that wait for the other end: what a slow one can make the server hold.
 const WAITING_MAX: usize = 2;
 
 /// Replies as they come, and in the end the error, for which a slow taker's queue may have no place.
@@ -44,46 +43,33 @@ impl<T> Stream for Replies<T> {
     }
 }
 
-pub(super) fn export(
+pub(super) async fn export(
     engine: &Engine,
     request: &proto::ExportGalleryRequest,
 ) -> Result<Replies<proto::ExportGalleryResponse>, Error> {
     let id = GalleryId::parse(&request.gallery_id)?;
-    let (_, standing) = engine.galleries.gallery(&id)?;
+    let (_, standing) = engine.galleries.gallery(&id).await?;
     let identity_total = standing.counts.identities;
-    Ok(stream(engine, move |galleries, reply| {
-        galleries.export(&id, |ExportPart { bytes, identities, damaged }| {
-            reply.send(proto::ExportGalleryResponse {
-                data: bytes,
-                identity_count: identities,
-                identity_total,
-                damaged_identity_count: damaged,
-            })
-        })
-    }))
+    let reply = move |ExportPart { bytes, identities, damaged }| proto::ExportGalleryResponse {
+        data: bytes,
+        identity_count: identities,
+        identity_total,
+        damaged_identity_count: damaged,
+    };
+    Ok(stream(engine, engine.galleries.export(&id).await?, reply, None))
 }
 
-pub(super) fn compact(engine: &Engine) -> Replies<proto::CompactGalleriesResponse> {
-    stream(engine, |galleries, reply| {
-        let done = galleries.compact(|state| reply.send(compaction_reply(state)))?;
-        reply.send(compaction_reply(done))
-    })
+pub(super) async fn compact(engine: &Engine) -> Result<Replies<proto::CompactGalleriesResponse>, Error> {
+    Ok(stream(engine, engine.galleries.compact().await?, compaction_reply, None))
 }
 
-pub(super) fn import_state(
+pub(super) async fn import_state(
     engine: &Engine,
     request: &proto::GetImportRequest,
 ) -> Result<proto::GetImportResponse, Error> {
     let id = GalleryId::parse(&request.gallery_id)?;
-    let ImportState { export_id, offset } = engine.galleries.import_state(&id)?;
+    let ImportState { export_id, offset } = engine.galleries.import_state(&id).await?;
     Ok(proto::GetImportResponse { export_id, offset })
-}
-
-/// What the reader of an import's stream hands to the thread that imports.
-enum Sent {
-    Data(Vec<u8>),
-    /// The stream ended well: what breaks off never gets here.
-    End,
 }
 
 pub(super) async fn import(
@@ -92,76 +78,49 @@ pub(super) async fn import(
 ) -> Result<Gallery, Status> {
     let first = requests.message().await?.unwrap_or_default();
     let id = GalleryId::parse(&first.gallery_id).map_err(status)?;
-    let galleries = Arc::clone(&engine.galleries);
-    let (sender, mut parts) = mpsc::channel(WAITING_MAX);
-    let permit = call::current();
-    let importing = tokio::task::spawn_blocking(move || -> Result<Gallery, Error> {
-        let _permit = permit;
-        let mut import: Import = galleries.begin_import(id, first.offset)?;
-        import.feed(&first.data)?;
-        loop {
-            match parts.blocking_recv() {
-                Some(Sent::Data(data)) => import.feed(&data)?,
-                Some(Sent::End) => return import.finish(),
-                None => return Err(Error::BadMessage("the stream broke off")),
-            }
-        }
-    });
-    let mut sent = Ok(());
-    // A send fails where the import has ended by an error, which is then the answer.
-    while let (Ok(()), Some(request)) = (&sent, requests.message().await?) {
-        sent = sender.send(Sent::Data(request.data)).await;
+    let mut import = engine.galleries.begin_import(id, first.offset).await.map_err(status)?;
+    import.feed(first.data).await.map_err(status)?;
+    while let Some(request) = requests.message().await? {
+        import.feed(request.data).await.map_err(status)?;
     }
-    if sent.is_ok() {
-        let _ = sender.send(Sent::End).await;
-    }
-    let imported = importing.await.map_err(|_| status(Error::internal("an import panicked")))?;
-    imported.map_err(status)
+    import.finish().await.map_err(status)
 }
 
-/// The reply side of a call that lasts.
-pub(super) struct Reply<T> {
-    /// Whose rights may end meanwhile.
-    call: Option<Arc<Call>>,
-    sender: mpsc::Sender<T>,
-    handle: tokio::runtime::Handle,
-    wait_max: Duration,
-}
-
-impl<T> Reply<T> {
-    /// *Errors*: where the caller has gone, or its key is no longer in force.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        if let Some(call) = &self.call {
-            call.principal().grants()?;
-        }
-        if self.sender.is_closed() { Err(Error::DeadlineExceeded) } else { Ok(()) }
-    }
-
-    /// *Errors*: those of [`Reply::check`]; where the caller takes nothing for too long.
-    pub(super) fn send(&self, message: T) -> Result<(), Error> {
-        self.check()?;
-        let sent = self.handle.block_on(self.sender.send_timeout(message, self.wait_max));
-        sent.map_err(|_| Error::DeadlineExceeded)
-    }
-}
-
-/// Runs a job on a thread of its own; what it sends, and its error, are the replies.
-pub(super) fn stream<T: Send + 'static>(
+/// Replies with the states of something that lasts, until its end or its caller's. Where a server that stops must not wait for
+/// it, `stopping` is what its caller is told then.
+pub(super) fn stream<S: Send + 'static, T: Send + 'static>(
     engine: &Engine,
-    job: impl FnOnce(&Galleries, &Reply<T>) -> Result<(), Error> + Send + 'static,
+    mut states: Lasting<S>,
+    reply: impl Fn(S) -> T + Send + Sync + 'static,
+    stopping: Option<&'static str>,
 ) -> Replies<T> {
     let (sender, replies) = mpsc::channel(WAITING_MAX);
-    let galleries = Arc::clone(&engine.galleries);
-    let call = call::current();
-    let handle = tokio::runtime::Handle::current();
-    let reply = Reply { call, sender, handle, wait_max: engine.call_time_max };
+    let (call, wait_max, mut draining) = (call::current(), engine.call_time_max, engine.draining.subscribe());
     let failure = Arc::new(OnceLock::new());
-    let of_job = Arc::clone(&failure);
-    // Not waited for: it ends when the replies cannot be sent, or with the writer. The failure is there before the stream
-    // can end: the sender is dropped after it.
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = job(&galleries, &reply) {
-            let _ = of_job.set(status(error));
+    let of_task = Arc::clone(&failure);
+    // Not waited for: it ends when the replies cannot be sent. The failure is there before the stream can end: the sender is
+    // dropped after it.
+    tokio::spawn(async move {
+        let told = async {
+            loop {
+                let state = tokio::select! {
+                    state = states.recv() => state,
+                    () = sender.closed() => return Err(Error::DeadlineExceeded),
+                    _ = draining.wait_for(|is_draining| *is_draining && stopping.is_some()) => {
+                        return Err(Error::Unavailable(stopping.unwrap_or_default()));
+                    }
+                };
+                let Some(state) = state else { return Ok(()) };
+                if let Some(call) = &call {
+                    // Its rights may end meanwhile.
+                    call.principal().grants()?;
+                }
+                let sent = sender.send_timeout(reply(state?), wait_max).await;
+                sent.map_err(|_| Error::DeadlineExceeded)?;
+            }
+        };
+        if let Err(error) = told.await {
+            let _ = of_task.set(status(error));
         }
     });
     Replies { replies, failure, is_ended: false }

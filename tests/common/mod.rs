@@ -412,8 +412,8 @@ pub mod people {
     use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
     use facematch::biometrics::template::Template;
     use facematch::gallery::{
-        EnrolledTemplate, Enrollment, Galleries, GallerySettings, Identity, IdentityChange, IfExists, MetadataValue,
-        Scope, Search, SearchPolicy, Synthetic,
+        EmbeddedGalleries, EnrolledTemplate, Enrollment, GallerySettings, Identity, IdentityChange, IfExists,
+        MetadataValue, Scope, Search, SearchPolicy, Synthetic,
     };
 
     pub const DIMENSION: usize = 128;
@@ -460,20 +460,20 @@ pub mod people {
         GallerySettings { display_name: "People".to_owned(), search_policy, ..Default::default() }
     }
 
-    pub async fn create(galleries: &Galleries, id: &str) {
+    pub async fn create(galleries: &EmbeddedGalleries, id: &str) {
         let settings = settings(SearchPolicy::Exact);
         galleries.create_gallery(gallery(id), settings, pack(), DIMENSION).await.expect("create a gallery");
     }
 
     /// Every identity of a gallery, whole, by id.
-    pub fn all(galleries: &Galleries, id: &str) -> BTreeMap<String, Identity> {
+    pub fn all(galleries: &EmbeddedGalleries, id: &str) -> BTreeMap<String, Identity> {
         let keep = |id: &IdentityId, identity| (id.as_str().to_owned(), identity);
         let page = galleries.list_identities(&gallery(id), None, usize::MAX, keep).expect("list");
         page.items.into_iter().map(|(id, identity)| (id, identity.expect("an undamaged record"))).collect()
     }
 
     /// The identity that scores best, and its score.
-    pub fn best(galleries: &Galleries, id: &str, probe: Template) -> Option<(IdentityId, f32)> {
+    pub fn best(galleries: &EmbeddedGalleries, id: &str, probe: Template) -> Option<(IdentityId, f32)> {
         let search = Search { probe, capacity: 1, exact: true, scope: Scope::default() };
         let outcome = galleries.search(&gallery(id), search).expect("search");
         outcome.ranked.into_iter().next().map(|ranked| (ranked.identity, ranked.score.cosine()))
@@ -481,7 +481,7 @@ pub mod people {
 
     /// Holds a gallery's index against its store: each template is found, and there is nothing else.
     #[track_caller]
-    pub fn assert_index_agrees(galleries: &Galleries, id: &str, context: &str) {
+    pub fn assert_index_agrees(galleries: &EmbeddedGalleries, id: &str, context: &str) {
         let stored = all(galleries, id);
         let (_, status) = galleries.gallery(&gallery(id)).expect("the gallery");
         let templates: usize = stored.values().map(|identity| identity.templates.len()).sum();

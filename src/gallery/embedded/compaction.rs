@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::galleries::Galleries;
+use super::galleries::EmbeddedGalleries;
+use super::lasting::Compaction;
 use super::store::{Copying, Store};
 use crate::error::Error;
 use crate::runtime::disk;
@@ -21,20 +22,7 @@ const PURGE_STEP: usize = 5_000;
 /// What a compaction leaves free on the disk, for the writes that go on.
 const FREE_BYTES_MIN: u64 = 64 << 20;
 
-/// How far a compaction has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Compaction {
-    /// Identities copied so far.
-    pub identities: u64,
-    /// Identities there were when it began.
-    pub identities_total: u64,
-    /// Bytes of the store's files when it began.
-    pub bytes_before: u64,
-    /// Bytes of the store's files when it was done; before, none.
-    pub bytes_after: Option<u64>,
-}
-
-impl Galleries {
+impl EmbeddedGalleries {
     /// Rewrites the data folder so that nothing deleted is left in any file of it. `go_on` is told how far it is, and ends
     /// it by an error: all is then as before. Blocks.
     ///

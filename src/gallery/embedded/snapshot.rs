@@ -521,17 +521,19 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gallery::random_operations::{GALLERY, create, enroll, gallery, identity, index_agrees, runtime};
-    use crate::gallery::{Galleries, MasterKey};
+    use crate::gallery::embedded::random_operations::{
+        GALLERY, create, enroll, gallery, identity, index_agrees, runtime,
+    };
+    use crate::gallery::{EmbeddedGalleries, MasterKey};
 
     /// A store with some people, and a snapshot of their gallery.
-    fn prepared(people: u64) -> (tempfile::TempDir, Galleries, PathBuf) {
+    fn prepared(people: u64) -> (tempfile::TempDir, EmbeddedGalleries, PathBuf) {
         prepared_with_key(people, None)
     }
 
-    fn prepared_with_key(people: u64, key: Option<&MasterKey>) -> (tempfile::TempDir, Galleries, PathBuf) {
+    fn prepared_with_key(people: u64, key: Option<&MasterKey>) -> (tempfile::TempDir, EmbeddedGalleries, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
-        let galleries = Galleries::open_with_key(folder.path(), key).expect("open");
+        let galleries = EmbeddedGalleries::open_with_key(folder.path(), key).expect("open");
         runtime().block_on(async {
             create(&galleries, GALLERY).await;
             for number in 0..people {
@@ -544,12 +546,12 @@ mod tests {
         (folder, galleries, file)
     }
 
-    fn take(galleries: &Galleries) {
+    fn take(galleries: &EmbeddedGalleries) {
         let shared = galleries.indexes.all().into_iter().next().expect("the gallery").1;
         galleries.keeper.snapshots.take(&gallery(GALLERY), &shared).expect("a snapshot");
     }
 
-    fn load(folder: &Path, galleries: &Galleries) -> Result<Option<GalleryIndex>, Unusable> {
+    fn load(folder: &Path, galleries: &EmbeddedGalleries) -> Result<Option<GalleryIndex>, Unusable> {
         let stored = galleries.store.gallery(&gallery(GALLERY)).expect("read").expect("the gallery");
         super::load(folder, &galleries.store, &stored)
     }
@@ -583,7 +585,7 @@ mod tests {
         std::fs::write(&file, &whole[..whole.len() / 2]).expect("write");
         galleries.close();
         drop(galleries);
-        let galleries = Galleries::open_with_key(folder.path(), key).expect("open");
+        let galleries = EmbeddedGalleries::open_with_key(folder.path(), key).expect("open");
         index_agrees(&galleries, GALLERY, "built from the store");
     }
 
@@ -639,7 +641,7 @@ mod tests {
         assert!(load(folder.path(), &galleries).expect("nothing is wrong").is_none());
         galleries.close();
         drop(galleries);
-        let galleries = Galleries::open(folder.path()).expect("open");
+        let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
         index_agrees(&galleries, GALLERY, "the new gallery");
     }
 
@@ -669,7 +671,7 @@ mod tests {
         assert_eq!((loaded.rows.identities(), loaded.rows.templates()), (30 + 2, 60 + 2 + 2));
         galleries.close();
         drop(galleries);
-        let galleries = Galleries::open(folder.path()).expect("open");
+        let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
         index_agrees(&galleries, GALLERY, "from the snapshot");
     }
 
@@ -714,7 +716,7 @@ mod tests {
         let (_, status) = galleries.gallery(&gallery(GALLERY)).expect("the gallery");
         assert_eq!(loaded.rows.templates() as u64, status.counts.templates);
         drop(galleries);
-        let galleries = Galleries::open(folder.path()).expect("open");
+        let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
         index_agrees(&galleries, GALLERY, "from the snapshot");
     }
 }

@@ -46,8 +46,8 @@ mod tests {
     use crate::biometrics::template::Template;
     use crate::error::Error;
     use crate::gallery::{
-        EnrolledTemplate, Enrollment, Galleries, GallerySettings, Identity, IdentityChange, IfExists, MigrationPlan,
-        Scope, Search, SearchPolicy, Synthetic,
+        EmbeddedGalleries, EnrolledTemplate, Enrollment, GallerySettings, Identity, IdentityChange, IfExists,
+        MigrationPlan, Scope, Search, SearchPolicy, Synthetic,
     };
 
     const DIMENSION: usize = 64;
@@ -91,7 +91,7 @@ mod tests {
     }
 
     /// The pack of a gallery now.
-    fn pack_of(galleries: &Galleries, id: &GalleryId) -> PackId {
+    fn pack_of(galleries: &EmbeddedGalleries, id: &GalleryId) -> PackId {
         galleries.gallery(id).map_or_else(|_| packs()[0].clone(), |(gallery, _)| gallery.pack_id)
     }
 
@@ -120,13 +120,13 @@ mod tests {
         }
     }
 
-    async fn create(galleries: &Galleries, id: GalleryId, search_policy: SearchPolicy) {
+    async fn create(galleries: &EmbeddedGalleries, id: GalleryId, search_policy: SearchPolicy) {
         let settings = GallerySettings { search_policy, ..Default::default() };
         galleries.create_gallery(id, settings, packs()[0].clone(), DIMENSION).await.expect("create a gallery");
     }
 
     /// What the store says of an identity.
-    fn stored(galleries: &Galleries, number: u64) -> State {
+    fn stored(galleries: &EmbeddedGalleries, number: u64) -> State {
         let found = galleries.identity(&gallery(), &identity(number)).ok()?;
         Some(found.templates.iter().map(|enrolled| enrolled.id.as_str().parse().expect("a number")).collect())
     }
@@ -151,7 +151,7 @@ mod tests {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("tokio");
         runtime.block_on(async move {
-            let galleries = std::sync::Arc::new(Galleries::open(Path::new(&folder)).expect("open"));
+            let galleries = std::sync::Arc::new(EmbeddedGalleries::open(Path::new(&folder)).expect("open"));
             println!("\nready");
             let mut tasks = tokio::task::JoinSet::new();
             for writer in 0..WRITERS {
@@ -171,7 +171,7 @@ mod tests {
         });
     }
 
-    async fn write_without_end(galleries: std::sync::Arc<Galleries>, writer: u64, seed: u64) {
+    async fn write_without_end(galleries: std::sync::Arc<EmbeddedGalleries>, writer: u64, seed: u64) {
         let mut random = Random((seed + writer * 7_919 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         loop {
             let number = writer * IDENTITIES_EACH + random.below(IDENTITIES_EACH);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     /// What is just then made for the pack of before is made again.
-    async fn enroll_by_the_pack_of_now(galleries: &Galleries, number: u64, added: &[u64]) {
+    async fn enroll_by_the_pack_of_now(galleries: &EmbeddedGalleries, number: u64, added: &[u64]) {
         loop {
             let enrollment = enrollment(number, added, &pack_of(galleries, &gallery()));
             match galleries.enroll(gallery(), enrollment).await {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     /// Moves the gallery from pack to pack: a template is stamped anew and has the same values.
-    fn move_without_end(galleries: &Galleries) {
+    fn move_without_end(galleries: &EmbeddedGalleries) {
         loop {
             let pack_id = packs().into_iter().find(|pack| *pack != pack_of(galleries, &gallery())).expect("the other");
             let stamp = pack_id.clone();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     /// A gallery that comes and goes, so that kills fall into its removal.
-    async fn make_and_delete_a_gallery(galleries: std::sync::Arc<Galleries>) {
+    async fn make_and_delete_a_gallery(galleries: std::sync::Arc<EmbeddedGalleries>) {
         loop {
             if galleries.gallery(&doomed()).is_err() {
                 create(&galleries, doomed(), SearchPolicy::Graph).await;
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    fn compact_and_take_snapshots(galleries: &Galleries) {
+    fn compact_and_take_snapshots(galleries: &EmbeddedGalleries) {
         for round in 0u64.. {
             for (id, shared) in galleries.indexes.all() {
                 match galleries.keeper.snapshots.take(&id, &shared) {
@@ -270,7 +270,7 @@ mod tests {
 
     fn start(folder: &Path, seed: u64, crash_at: Option<&str>) -> Writing {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--exact", "gallery::crash::tests::writer_that_is_killed", "--nocapture"]);
+        command.args(["--exact", "gallery::embedded::crash::tests::writer_that_is_killed", "--nocapture"]);
         command.env("FACEMATCH_CRASH_FOLDER", folder).env("FACEMATCH_CRASH_SEED", seed.to_string());
         if let Some(step) = crash_at {
             command.env("FACEMATCH_CRASH_AT", step);
@@ -305,7 +305,7 @@ mod tests {
 
         /// Opens the store again and holds it against what was promised.
         fn check(&mut self, folder: &Path, context: &str) {
-            let galleries = Galleries::open(folder).unwrap_or_else(|error| panic!("{context}: {error}"));
+            let galleries = EmbeddedGalleries::open(folder).unwrap_or_else(|error| panic!("{context}: {error}"));
             for number in 0..WRITERS * IDENTITIES_EACH {
                 let found = stored(&galleries, number);
                 let acknowledged = self.acknowledged.get(&number).cloned().unwrap_or_default();
@@ -327,7 +327,7 @@ mod tests {
     }
 
     /// The index has exactly the templates that the store has.
-    fn search_agrees(galleries: &Galleries, number: u64, state: &State, context: &str) {
+    fn search_agrees(galleries: &EmbeddedGalleries, number: u64, state: &State, context: &str) {
         let there = state.clone().unwrap_or_default();
         for tried in 0..44 {
             let probe = template(number, tried, pack_of(galleries, &gallery()));
@@ -359,7 +359,7 @@ mod tests {
     /// A folder with the gallery that is written to.
     fn prepared_folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
-        let galleries = Galleries::open(folder.path()).expect("open");
+        let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("tokio");
         runtime.block_on(create(&galleries, gallery(), SearchPolicy::Exact));
         galleries.close();

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 
 use super::batch::Batch;
 use super::builder::{self, Build};
-use super::curves::CurveOwner;
+use super::curve_record::CurveOwner;
 use super::exact::{ExactSearch, Wanted};
 use super::graph::GraphSearch;
 use super::metadata::MetadataIndex;

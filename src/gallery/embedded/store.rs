@@ -20,7 +20,7 @@
 //! | `c/` gallery number, sequence | the ids of the identities that this write changed, each after its length (2 bytes) |
 //!
 //! Encrypted is what is known of people but their ids: keys are in order and must be found, and the log (`c/`) has ids only.
-//! Galleries' settings, how far imports are, and curves, which are counts of scores, are of nobody and stay plain. An identity and
+//! EmbeddedGalleries' settings, how far imports are, and curves, which are counts of scores, are of nobody and stay plain. An identity and
 //! its data key are written and deleted in one batch, and each write has a data key of its own: `encryption.rs` says more.
 //!
 //! What is assumed of sled: a batch is applied wholly or not at all, and after `flush` returns it survives a crash.
@@ -39,9 +39,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use sled::{Batch, Db};
 
-use super::curves::{CurveOwner, CurveRecord};
+use super::curve_record::{CurveOwner, CurveRecord};
 use super::encryption::StoreKey;
-use super::keys::KeyRecord;
+use super::key_record::KeyRecord;
 use super::marker::Marker;
 use super::memory;
 use super::record::{self, GalleryRecord, StagedRecord};
@@ -95,7 +95,7 @@ pub(super) struct Store {
     /// What the marker file says.
     marked: Mutex<Marker>,
     watches: Mutex<Vec<Weak<Watch>>>,
-    /// Galleries whose changes are logged: those that have a snapshot of their index.
+    /// EmbeddedGalleries whose changes are logged: those that have a snapshot of their index.
     logged: Mutex<BTreeSet<u64>>,
     /// Records read and written since sled last let go of pages.
     uses: AtomicU64,

@@ -11,9 +11,9 @@ use super::{
     store_name, store_number, store_numbers,
 };
 use crate::error::Error;
-use crate::gallery::crash::step;
-use crate::gallery::encryption::StoreKey;
-use crate::gallery::marker::{self, Marker};
+use crate::gallery::embedded::crash::step;
+use crate::gallery::embedded::encryption::StoreKey;
+use crate::gallery::embedded::marker::{self, Marker};
 use crate::gallery::record;
 
 /// What a copy of the store writes between two flushes.

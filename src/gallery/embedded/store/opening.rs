@@ -12,10 +12,10 @@ use sled::{Batch, Db};
 use super::{
     ENCRYPTION_KEY, FORMAT_KEY, ID_KEY, LOGGED, SEQUENCE_KEY, Store, configuration, store_name, store_numbers,
 };
-use crate::gallery::encryption::{KeyId, MasterKey};
-use crate::gallery::marker::{self, Marker};
+use crate::gallery::embedded::encryption::{KeyId, MasterKey};
+use crate::gallery::embedded::error::StoreError;
+use crate::gallery::embedded::marker::{self, Marker};
 use crate::gallery::record::{self, EncryptionRecord};
-use crate::gallery::types::StoreError;
 
 /// 1: the first. 2: says whether it is encrypted. See `tests/old_formats_open.rs` for what a new one takes.
 const FORMAT: u32 = 2;

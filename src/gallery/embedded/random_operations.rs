@@ -6,14 +6,15 @@ use std::time::SystemTime;
 
 use super::filter::Filter;
 use super::types::Gallery;
-use super::{
-    Enrolled, EnrolledTemplate, Enrollment, Galleries, GalleryChange, Identity, IdentityChange, IfExists, MasterKey,
-    MetadataValue, Scope, Search, SearchPolicy, Synthetic, change_key,
-};
+use super::{EmbeddedGalleries, MasterKey, change_key};
 use crate::biometrics::enrolment::CheckDefaults;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::template::Template;
 use crate::error::{Entity, Error};
+use crate::gallery::{
+    Enrolled, EnrolledTemplate, Enrollment, GalleryChange, Identity, IdentityChange, IfExists, MetadataValue, Scope,
+    Search, SearchPolicy, Synthetic,
+};
 
 pub(super) const GALLERY: &str = "g";
 const DIMENSION: usize = 32;
@@ -44,12 +45,17 @@ fn template(identity: u64, number: u64) -> Template {
     Template::from_vector(&vector, pack()).expect("a template")
 }
 
-pub(super) async fn create(galleries: &Galleries, id: &str) {
+pub(super) async fn create(galleries: &EmbeddedGalleries, id: &str) {
     let settings = Gallery::with_defaults(gallery(id), pack(), DIMENSION, SystemTime::now()).settings;
     galleries.create_gallery(gallery(id), settings, pack(), DIMENSION).await.expect("create a gallery");
 }
 
-pub(super) async fn enroll(galleries: &Galleries, id: &str, number: u64, templates: &[u64]) -> Result<Enrolled, Error> {
+pub(super) async fn enroll(
+    galleries: &EmbeddedGalleries,
+    id: &str,
+    number: u64,
+    templates: &[u64],
+) -> Result<Enrolled, Error> {
     let enrolled = templates.iter().map(|which| EnrolledTemplate {
         id: template_id(*which),
         template: template(number, *which),
@@ -71,13 +77,13 @@ pub(super) async fn enroll(galleries: &Galleries, id: &str, number: u64, templat
     galleries.enroll(gallery(id), enrollment).await
 }
 
-fn stored(galleries: &Galleries, id: &str) -> BTreeMap<String, Identity> {
+fn stored(galleries: &EmbeddedGalleries, id: &str) -> BTreeMap<String, Identity> {
     let keep = |id: &IdentityId, identity: Option<Identity>| (id.as_str().to_owned(), identity.expect("undamaged"));
     let page = galleries.list_identities(&gallery(id), None, usize::MAX, keep).expect("list");
     page.items.into_iter().collect()
 }
 
-fn best(galleries: &Galleries, id: &str, probe: Template, scope: Scope) -> Option<(IdentityId, TemplateId)> {
+fn best(galleries: &EmbeddedGalleries, id: &str, probe: Template, scope: Scope) -> Option<(IdentityId, TemplateId)> {
     let search = Search { probe, capacity: 1, exact: true, scope };
     let ranked = galleries.search(&gallery(id), search).expect("search").ranked;
     let best = ranked.into_iter().next().filter(|best| best.score.cosine() > 0.999)?;
@@ -86,7 +92,7 @@ fn best(galleries: &Galleries, id: &str, probe: Template, scope: Scope) -> Optio
 
 /// Holds a gallery's index against its store: each template is found, also by its metadata, and there is nothing else.
 #[track_caller]
-pub(super) fn index_agrees(galleries: &Galleries, id: &str, context: &str) {
+pub(super) fn index_agrees(galleries: &EmbeddedGalleries, id: &str, context: &str) {
     let stored = stored(galleries, id);
     let (_, status) = galleries.gallery(&gallery(id)).expect("the gallery");
     let templates: usize = stored.values().map(|identity| identity.templates.len()).sum();
@@ -125,7 +131,7 @@ impl Random {
 
 struct Trial {
     folder: tempfile::TempDir,
-    galleries: Option<Galleries>,
+    galleries: Option<EmbeddedGalleries>,
     model: Model,
     random: Random,
     runtime: tokio::runtime::Runtime,
@@ -135,7 +141,7 @@ struct Trial {
 }
 
 impl Trial {
-    fn galleries(&self) -> &Galleries {
+    fn galleries(&self) -> &EmbeddedGalleries {
         self.galleries.as_ref().expect("open")
     }
 
@@ -238,7 +244,8 @@ impl Trial {
                 self.key = to;
             }
         }
-        self.galleries = Some(Galleries::open_with_key(self.folder.path(), self.key.as_ref()).expect("open again"));
+        self.galleries =
+            Some(EmbeddedGalleries::open_with_key(self.folder.path(), self.key.as_ref()).expect("open again"));
         format!("restart, closed: {is_closed}, key {:?}", self.key)
     }
 
@@ -328,7 +335,7 @@ fn run(keys: Vec<Option<MasterKey>>) {
     );
     println!("FACEMATCH_SEED={seed} runs these operations again");
     let folder = tempfile::tempdir().expect("a folder");
-    let galleries = Some(Galleries::open(folder.path()).expect("open"));
+    let galleries = Some(EmbeddedGalleries::open(folder.path()).expect("open"));
     let (model, random) = (Model::new(), Random(seed | 1));
     let mut trial = Trial { folder, galleries, model, random, runtime: runtime(), keys, key: None };
     for operation in 0..OPERATIONS {

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::graph::GraphSearch;
 use super::index::{GraphState, Ready, Shared, read, write};
+use super::mates::{MATE_COSINE, Random, moved};
 use super::types::{GraphRecall, RecallTarget};
 use crate::biometrics::template::dot;
 use crate::error::Error;
@@ -237,7 +238,7 @@ fn measure(graph: &mut Measured<'_>, shared: &Weak<Shared>, build: &Build, keys:
     for expansion in EXPANSIONS.into_iter().filter(|expansion| *expansion >= least) {
         graph.set_expansion(shared, expansion)?;
         (recall.probes, recall.missed, recall.expansion) = (0, 0, expansion);
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let mut random = Random::new();
         for at in 0..probes {
             build.check()?;
             build.measured.store(at * 1_000 / probes, Ordering::Relaxed);
@@ -261,42 +262,4 @@ fn measure(graph: &mut Measured<'_>, shared: &Weak<Shared>, build: &Build, keys:
         }
     }
     Ok(recall)
-}
-
-/// The cosine from which a sibling counts as a mate that must be found, and of a probe made by moving a row. Just above the
-/// identification thresholds in use (.40): easier probes, at .6, make a graph look twice as good as it is.
-const MATE_COSINE: f32 = 0.45;
-
-/// Moves a unit vector in a random direction until its cosine to where it was is [`MATE_COSINE`].
-fn moved(row: &[f32], random: &mut Random) -> Vec<f32> {
-    let noise: Vec<f32> = row.iter().map(|_| random.next()).collect();
-    let along = dot(&noise, row);
-    let across: Vec<f32> = noise.iter().zip(row).map(|(noise, value)| noise - along * value).collect();
-    let length = dot(&across, &across).sqrt().max(f32::MIN_POSITIVE);
-    let share = (1.0 - MATE_COSINE * MATE_COSINE).sqrt() / length;
-    row.iter().zip(across).map(|(value, across)| MATE_COSINE * value + share * across).collect()
-}
-
-/// Numbers between −½ and ½ by xorshift: the same probes for the same rows.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moved_row_is_a_unit_vector_at_the_cosine_of_a_mate() {
-        let row = crate::gallery::Synthetic::new(1, 128).template(3, 0);
-        let probe = moved(&row, &mut Random(7));
-        assert!((dot(&probe, &probe) - 1.0).abs() < 1e-5 && (dot(&probe, &row) - MATE_COSINE).abs() < 1e-5);
-    }
 }

@@ -29,11 +29,10 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::record::MAGIC;
+use super::record::{MAGIC, SEALED_VERSION};
 use crate::error::Error;
 
 /// Of records that are sealed: see `record.rs` for the others.
-pub(super) const SEALED_VERSION: u8 = 3;
 
 const KEY_BYTES: usize = 32;
 const HEADER_BYTES: usize = 4;

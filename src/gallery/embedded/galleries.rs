@@ -1,12 +1,14 @@
-//! The seam: everything the rest of the engine asks of galleries.
+//! All that is asked of the galleries on this machine.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use super::changes::{GalleryChange, IdentityChange};
 use super::compaction::Compacting;
 use super::curves;
 use super::encryption::MasterKey;
-use super::enrolment::{self, Enrolled, Enrollment};
+use super::enrolment;
+use super::error::StoreError;
 use super::import::{Importing, Sole};
 use super::index::{Delta, GalleryIndex, Indexes};
 use super::keeper::Keeper;
@@ -14,68 +16,14 @@ use super::migration;
 use super::record::now;
 use super::snapshot;
 use super::store::{Store, StoredGallery, Write};
-use super::types::{
-    Deletion, Gallery, GallerySettings, GalleryStatus, Identity, PersonDetails, RecallTarget, Search, SearchOutcome,
-    SearchPolicy, StoreError,
-};
+use super::types::{Deletion, Gallery, GallerySettings, GalleryStatus, Identity, Page, Search, SearchOutcome};
 use super::writer::{Change, Writer};
-use crate::biometrics::decision::AmbiguityMargin;
-use crate::biometrics::enrolment::CheckPolicy;
-use crate::biometrics::fusion::Fusion;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
-use crate::biometrics::quality::QualityGate;
-use crate::biometrics::score::Threshold;
 use crate::error::{Entity, Error};
-
-/// A page of a list, and whether more follows.
-#[derive(Clone, Debug)]
-pub struct Page<T> {
-    /// In order of id.
-    pub items: Vec<T>,
-    /// Whether there is a next page.
-    pub more: bool,
-}
-
-/// Which settings of a gallery to change; `None` leaves one as it is.
-#[derive(Clone, Debug, Default)]
-pub struct GalleryChange {
-    /// Free text.
-    pub display_name: Option<String>,
-    /// How it is searched.
-    pub search_policy: Option<SearchPolicy>,
-    /// How clear of a runner-up a match must be.
-    pub ambiguity_margin: Option<AmbiguityMargin>,
-    /// Its own identification threshold; `Some(None)` takes it away.
-    pub identification: Option<Option<Threshold>>,
-    /// What it asks of the photos it enrols.
-    pub quality_gate: Option<QualityGate>,
-    /// How the templates of an identity become its score.
-    pub fusion: Option<Fusion>,
-    /// What is done about a new template of somebody who is enrolled as another identity.
-    pub duplicate_policy: Option<CheckPolicy>,
-    /// From which cosine it is; `Some(None)` is the default.
-    pub duplicate_cosine: Option<Option<Threshold>>,
-    /// What is done about a new template that is unlike its identity's others.
-    pub consistency_policy: Option<CheckPolicy>,
-    /// Below which cosine it is; `Some(None)` is the default.
-    pub consistency_cosine: Option<Option<Threshold>>,
-    /// How many mates a graph must propose to be used.
-    pub recall_target: Option<RecallTarget>,
-    /// Whether chips of photos that are enrolled from now on are kept.
-    pub keep_chips: Option<bool>,
-}
-
-/// Which details of an identity to change; `None` leaves one as it is.
-#[derive(Clone, Default)]
-pub struct IdentityChange {
-    /// Free text.
-    pub display_name: Option<String>,
-    /// Replaces all metadata.
-    pub metadata: Option<std::collections::BTreeMap<String, super::MetadataValue>>,
-}
+use crate::gallery::enrolment::{Enrolled, Enrollment};
 
 /// All galleries of a data folder.
-pub struct Galleries {
+pub struct EmbeddedGalleries {
     pub(super) store: Arc<Store>,
     pub(super) indexes: Arc<Indexes>,
     pub(super) writer: Arc<Writer>,
@@ -84,7 +32,7 @@ pub struct Galleries {
     pub(super) keeper: Keeper,
 }
 
-impl Galleries {
+impl EmbeddedGalleries {
     /// Opens or makes the store in a folder and builds the indexes.
     ///
     /// A damaged identity is logged, counted ([`super::GalleryCounts::damaged_identities`]) and not searched; a damaged gallery
@@ -376,31 +324,6 @@ impl Galleries {
     }
 }
 
-impl GalleryChange {
-    /// Changes what is stated.
-    pub fn apply_to(self, settings: &mut GallerySettings) {
-        set(&mut settings.display_name, self.display_name);
-        set(&mut settings.search_policy, self.search_policy);
-        set(&mut settings.ambiguity_margin, self.ambiguity_margin);
-        set(&mut settings.identification, self.identification);
-        set(&mut settings.quality_gate, self.quality_gate);
-        set(&mut settings.fusion, self.fusion);
-        set(&mut settings.duplicates.policy, self.duplicate_policy);
-        set(&mut settings.duplicates.cosine, self.duplicate_cosine);
-        set(&mut settings.recall_target, self.recall_target);
-        set(&mut settings.keep_chips, self.keep_chips);
-        set(&mut settings.consistency.policy, self.consistency_policy);
-        set(&mut settings.consistency.cosine, self.consistency_cosine);
-    }
-}
-
-impl IdentityChange {
-    pub(super) fn apply_to(self, details: &mut PersonDetails) {
-        set(&mut details.display_name, self.display_name);
-        set(&mut details.metadata, self.metadata);
-    }
-}
-
 /// Has what migrations that did not end have written removed.
 fn remove_broken_migrations(store: &Store) -> Result<(), Error> {
     for number in store.migrations()? {
@@ -463,10 +386,4 @@ pub(super) fn find_gallery(store: &Store, id: &GalleryId) -> Result<StoredGaller
 
 fn find_identity(store: &Store, stored: &StoredGallery, id: &IdentityId) -> Result<Identity, Error> {
     store.identity(stored, id)?.ok_or(Error::NotFound(Entity::Identity))
-}
-
-fn set<T>(field: &mut T, wanted: Option<T>) {
-    if let Some(value) = wanted {
-        *field = value;
-    }
 }

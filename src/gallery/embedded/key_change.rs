@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use super::compaction::check_room;
 use super::crash::step;
 use super::encryption::{KeyId, MasterKey};
+use super::error::StoreError;
 use super::marker::Marker;
 use super::snapshot;
 use super::store::{Resealing, Store};
-use super::types::StoreError;
 use crate::error::Error;
 
 /// Records of deleted galleries removed at a time.
@@ -124,8 +124,10 @@ pub fn change_key(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gallery::Galleries;
-    use crate::gallery::random_operations::{GALLERY, create, enroll, gallery, identity, index_agrees, runtime};
+    use crate::gallery::EmbeddedGalleries;
+    use crate::gallery::embedded::random_operations::{
+        GALLERY, create, enroll, gallery, identity, index_agrees, runtime,
+    };
 
     const PEOPLE: u64 = 20;
 
@@ -138,7 +140,7 @@ mod tests {
     /// A store with a gallery, deleted people and a snapshot, closed.
     fn prepared(key: Option<&MasterKey>) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
-        let galleries = Galleries::open_with_key(folder.path(), key).expect("open");
+        let galleries = EmbeddedGalleries::open_with_key(folder.path(), key).expect("open");
         runtime().block_on(async {
             create(&galleries, GALLERY).await;
             create(&galleries, "gone").await;
@@ -154,7 +156,8 @@ mod tests {
     }
 
     fn holds_everybody(folder: &Path, key: Option<&MasterKey>, context: &str) {
-        let galleries = Galleries::open_with_key(folder, key).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let galleries =
+            EmbeddedGalleries::open_with_key(folder, key).unwrap_or_else(|error| panic!("{context}: {error}"));
         let (_, status) = galleries.gallery(&gallery(GALLERY)).expect("the gallery");
         assert_eq!(status.counts.identities, PEOPLE, "{context}");
         index_agrees(&galleries, GALLERY, context);
@@ -171,7 +174,7 @@ mod tests {
             let expected = KeyChange { identities: PEOPLE, identities_total: PEOPLE, damaged: 0, was_done: false };
             assert_eq!(change, expected, "change {at}");
             assert_eq!(told.last(), Some(&PEOPLE));
-            assert!(Galleries::open_with_key(folder.path(), from.as_ref()).is_err());
+            assert!(EmbeddedGalleries::open_with_key(folder.path(), from.as_ref()).is_err());
             assert!(!folder.path().join("store-1").exists());
             // Run again, it is done already.
             let again = change_key(folder.path(), from.as_ref(), to.as_ref(), |_| ()).expect("done");
@@ -194,7 +197,7 @@ mod tests {
         let wrong = MasterKey::random().ok();
         assert!(matches!(refused(folder.path(), &two, &wrong), KeyChangeError::Store(StoreError::WrongKey { .. })));
         assert!(matches!(refused(folder.path(), &None, &wrong), KeyChangeError::AlreadyEncrypted(_)));
-        let open = Galleries::open_with_key(folder.path(), one.as_ref()).expect("open");
+        let open = EmbeddedGalleries::open_with_key(folder.path(), one.as_ref()).expect("open");
         assert!(matches!(refused(folder.path(), &one, &two), KeyChangeError::Store(StoreError::InUse { .. })));
         drop(open);
         holds_everybody(folder.path(), one.as_ref(), "after all that");
@@ -211,7 +214,7 @@ mod tests {
         let error = change_key(folder.path(), None, key.as_ref(), |_| ()).expect_err("refused");
         assert!(matches!(error, KeyChangeError::Damaged(1)), "{error}");
         assert!(!folder.path().join("store-2").exists());
-        drop(Galleries::open(folder.path()).expect("as it was"));
+        drop(EmbeddedGalleries::open(folder.path()).expect("as it was"));
     }
 
     /// The child: changes the key and is killed on the way. Does nothing unless a parent started it.
@@ -233,7 +236,7 @@ mod tests {
             for (killed_at, is_switched) in [("copying", false), ("copied", false), ("switched", true)] {
                 let (folder, context) = (prepared(from.as_ref()), format!("change {which} killed when {killed_at}"));
                 let mut command = Command::new(std::env::current_exe().expect("this program"));
-                command.args(["--exact", "gallery::key_change::tests::change_that_is_killed", "--nocapture"]);
+                command.args(["--exact", "gallery::embedded::key_change::tests::change_that_is_killed", "--nocapture"]);
                 command
                     .env("FACEMATCH_KEY_CHANGE_FOLDER", folder.path())
                     .env("FACEMATCH_KEY_CHANGE", which.to_string());
@@ -245,7 +248,7 @@ mod tests {
                 child.wait().expect("the child ends");
                 assert!(is_reached, "{context}: it ended before");
                 let (opens, other) = if is_switched { (&to, &from) } else { (&from, &to) };
-                let refused = Galleries::open_with_key(folder.path(), other.as_ref());
+                let refused = EmbeddedGalleries::open_with_key(folder.path(), other.as_ref());
                 assert!(refused.is_err(), "{context}");
                 holds_everybody(folder.path(), opens.as_ref(), &context);
                 // And it may be run again.

@@ -1,17 +1,11 @@
-//! Calibration curves, of galleries and of packs: kept like galleries, durable before they are used.
-
-use std::sync::Arc;
+//! Calibration curves as records.
 
 use prost::Message;
 
-use super::galleries::{Galleries, find_gallery};
-use super::index::Delta;
-use super::record::{micros, now, time};
-use super::store::{Store, Write};
-use super::writer::Change;
+use super::record::{micros, time};
 use crate::biometrics::calibration::{Curve, CurveOf, Inflation, KnownCurve, StatedCurve, StatedSteps};
-use crate::biometrics::ids::{GalleryId, IdentityId, PackId};
-use crate::error::{Entity, Error};
+use crate::biometrics::ids::{GalleryId, PackId};
+use crate::error::Error;
 
 /// What a curve is kept for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,81 +98,6 @@ pub(super) fn known_curve(record: CurveRecord) -> Result<KnownCurve, Error> {
     let pack_id = PackId::parse(&record.pack_id).map_err(|_| DAMAGED)?;
     let of = record.identities.map_or(CurveOf::Pack, |identities| CurveOf::Gallery { identities });
     Ok(KnownCurve::new(pack_id, &curve, of, record.source, Some(time(record.set_micros))))
-}
-
-/// Reads all curves of a store. One that is damaged is done without: what it would tell is an error then, never a guess.
-pub(super) fn read_curves(store: &Store) -> Result<Vec<(CurveOwner, Arc<KnownCurve>)>, Error> {
-    let mut curves = Vec::new();
-    for entry in store.curves() {
-        match entry? {
-            (owner, Ok(record)) => match known_curve(record) {
-                Ok(known) => curves.push((owner, Arc::new(known))),
-                Err(error) => {
-                    tracing::error!(?owner, %error, "a calibration curve is damaged and not used; set it again")
-                }
-            },
-            (owner, Err(error)) => {
-                tracing::error!(?owner, %error, "a calibration curve is damaged and not used; set it again");
-            }
-        }
-    }
-    Ok(curves)
-}
-
-impl Galleries {
-    /// Returns an owner's own curve.
-    pub fn curve(&self, owner: &CurveOwner) -> Option<Arc<KnownCurve>> {
-        self.indexes.curve(owner)
-    }
-
-    /// Sets the curve of a gallery or a pack, in the place of the one before.
-    ///
-    /// *Errors*: [`Error::NotFound`] without the gallery; [`Error::PackMismatch`] where it is of other templates.
-    pub async fn set_curve(&self, owner: CurveOwner, new: NewCurve) -> Result<Arc<KnownCurve>, Error> {
-        let indexes = Arc::clone(&self.indexes);
-        let change = move |change: &mut Change<'_>| {
-            let (pack_id, of) = match &owner {
-                CurveOwner::Pack(pack_id) => (pack_id.clone(), CurveOf::Pack),
-                CurveOwner::Gallery(id) => {
-                    let stored = find_gallery(change.store, id)?;
-                    let identities = indexes.gallery(id).map_or(0, |(_, status)| status.counts.identities);
-                    (stored.gallery.pack_id, CurveOf::Gallery { identities })
-                }
-            };
-            let NewCurve { pack_id: found, curve, source } = new;
-            if found != pack_id {
-                return Err(Error::PackMismatch { expected: pack_id, found });
-            }
-            let known = Arc::new(KnownCurve::new(found, &curve, of, source, Some(now())));
-            let mut write = Write::default();
-            write.set_curve(&owner, &curve_record(&known));
-            change.apply(write, Delta::CurveSet(owner, Some(Arc::clone(&known))))?;
-            Ok(known)
-        };
-        self.writer.run(change).await
-    }
-
-    /// Takes an owner's own curve away.
-    ///
-    /// *Errors*: [`Error::NotFound`] where there is none.
-    pub async fn remove_curve(&self, owner: CurveOwner) -> Result<(), Error> {
-        let change = move |change: &mut Change<'_>| {
-            if !change.store.has_curve(&owner)? {
-                return Err(Error::NotFound(Entity::Curve));
-            }
-            let mut write = Write::default();
-            write.remove_curve(&owner);
-            change.apply(write, Delta::CurveSet(owner, None)).map(drop)
-        };
-        self.writer.run(change).await
-    }
-
-    /// Returns the ids of up to `count` identities of a gallery, chosen by chance, the same for the same seed.
-    ///
-    /// *Errors*: [`Error::NotFound`].
-    pub fn some_identities(&self, gallery: &GalleryId, count: usize, seed: u64) -> Result<Vec<IdentityId>, Error> {
-        self.indexes.some_identities(gallery, count, seed)
-    }
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::crash::step;
+use super::error::StoreError;
 use super::index::{Delta, Indexes};
 use super::store::{Store, Write};
-use super::types::StoreError;
 use crate::error::Error;
 use crate::telemetry::{RefusedBy, count_refusal, observe_flush};
 

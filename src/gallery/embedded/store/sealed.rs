@@ -7,7 +7,7 @@ use sled::{Batch, Db, IVec};
 
 use super::{IDENTITIES, Store, Value, Write, data_key_key, failure};
 use crate::error::Error;
-use crate::gallery::encryption::StoreKey;
+use crate::gallery::embedded::encryption::StoreKey;
 use crate::gallery::record;
 
 impl Store {
@@ -161,12 +161,14 @@ mod tests {
     use super::super::{DATA_KEYS, GALLERIES, identity_key};
     use super::*;
     use crate::biometrics::ids::TemplateId;
-    use crate::gallery::random_operations::{GALLERY, create, enroll, gallery, identity, index_agrees, runtime};
-    use crate::gallery::{Galleries, MasterKey};
+    use crate::gallery::embedded::random_operations::{
+        GALLERY, create, enroll, gallery, identity, index_agrees, runtime,
+    };
+    use crate::gallery::{EmbeddedGalleries, MasterKey};
 
-    fn prepared(people: u64) -> (tempfile::TempDir, Galleries, MasterKey) {
+    fn prepared(people: u64) -> (tempfile::TempDir, EmbeddedGalleries, MasterKey) {
         let (folder, key) = (tempfile::tempdir().expect("a folder"), MasterKey::random().expect("a key"));
-        let galleries = Galleries::open_with_key(folder.path(), Some(&key)).expect("open");
+        let galleries = EmbeddedGalleries::open_with_key(folder.path(), Some(&key)).expect("open");
         runtime().block_on(async {
             create(&galleries, GALLERY).await;
             for number in 0..people {
@@ -176,11 +178,11 @@ mod tests {
         (folder, galleries, key)
     }
 
-    fn keys(galleries: &Galleries, prefix: &[u8]) -> Vec<IVec> {
+    fn keys(galleries: &EmbeddedGalleries, prefix: &[u8]) -> Vec<IVec> {
         galleries.store.db().scan_prefix(prefix).keys().map(|key| key.expect("a key")).collect()
     }
 
-    fn key_of(galleries: &Galleries, number: u64) -> Vec<u8> {
+    fn key_of(galleries: &EmbeddedGalleries, number: u64) -> Vec<u8> {
         let stored = galleries.store.gallery(&gallery(GALLERY)).expect("read").expect("the gallery");
         identity_key(stored.number, &identity(number))
     }
@@ -227,8 +229,8 @@ mod tests {
         db.insert(key_of(&galleries, 5), plain).expect("written");
         galleries.close();
         drop((galleries, db));
-        std::fs::remove_dir_all(crate::gallery::snapshot::folder(folder.path())).expect("no snapshots");
-        let galleries = Galleries::open_with_key(folder.path(), Some(&key)).expect("open");
+        std::fs::remove_dir_all(crate::gallery::embedded::snapshot::folder(folder.path())).expect("no snapshots");
+        let galleries = EmbeddedGalleries::open_with_key(folder.path(), Some(&key)).expect("open");
         let (_, status) = galleries.gallery(&gallery(GALLERY)).expect("the gallery");
         assert_eq!((status.counts.identities, status.counts.damaged_identities), (3, 5));
         for number in 0..8 {

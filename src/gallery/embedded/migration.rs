@@ -3,20 +3,21 @@
 //! Identities are written under a number that is no gallery's until the switch; what a crash leaves of it is removed at the next
 //! start. Going back is a migration to the pack of before: chips are kept to the last level, so its templates come out as they were.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::compaction::check_room;
+use super::comparison::{COMPARED_MAX, Comparing};
 use super::crash::step;
-use super::galleries::{Galleries, build_index, find_gallery};
+use super::galleries::{EmbeddedGalleries, build_index, find_gallery};
 use super::import::Sole;
 use super::index::{Delta, GalleryIndex};
+use super::lasting::{Embed, MigrationComparison, MigrationPlan, MigrationState};
 use super::record::now;
 use super::store::{Store, StoredGallery, Watch, Write};
 use super::types::{Gallery, Identity};
 use super::writer::{Change, Submitted, Writer};
-use crate::biometrics::calibration::{Faces, Search};
-use crate::biometrics::ids::{GalleryId, IdentityId, PackId};
+use crate::biometrics::ids::{GalleryId, IdentityId};
 use crate::error::{Entity, Error};
 
 /// Identities that are embedded and written together.
@@ -30,65 +31,6 @@ const TURN_CHANGES_MAX: usize = 4 * LAST_CHANGES_MAX;
 
 /// How often the changes of meanwhile are caught up with before the writer's turn.
 const ROUNDS_MAX: usize = 30;
-
-/// Templates that are compared with each other, of identities chosen by chance: a second of a core for both packs.
-const COMPARED_MAX: usize = 4_000;
-
-/// What to move to.
-#[derive(Clone, Debug)]
-pub struct MigrationPlan {
-    /// Whose templates are made.
-    pub pack_id: PackId,
-    /// Their length.
-    pub dimension: usize,
-    /// How many fewer of the compared templates may find their identity, as a share.
-    pub loss_max: f64,
-    /// Whether it ends with the comparison.
-    pub is_trial: bool,
-}
-
-/// How far a migration is.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct MigrationState {
-    /// Identities whose templates are made.
-    pub identities: u64,
-    /// Identities there were when it began.
-    pub identities_total: u64,
-    /// Once all are made.
-    pub comparison: Option<MigrationComparison>,
-    /// Whether the gallery is of the new pack now.
-    pub is_switched: bool,
-}
-
-/// How many find themselves. A probe is a template whose identity has another; it finds itself where none of another identity
-/// scores as high as its own other ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MigrationComparison {
-    /// Templates that were asked about.
-    pub probes: u64,
-    /// Which found their identity by the pack of before.
-    pub found_before: u64,
-    /// Which did by the new one.
-    pub found_after: u64,
-}
-
-impl MigrationComparison {
-    /// *Errors*: [`Error::FoundFewer`] where more are lost than may be; [`Error::NothingCompared`] where nobody was asked about,
-    /// unless all may be lost.
-    fn check(&self, loss_max: f64) -> Result<(), Error> {
-        let Self { probes, found_before, found_after } = *self;
-        if probes == 0 && loss_max < 1.0 {
-            return Err(Error::NothingCompared);
-        }
-        if found_after as f64 + loss_max * (probes as f64) < found_before as f64 {
-            return Err(Error::FoundFewer { probes, found_before, found_after });
-        }
-        Ok(())
-    }
-}
-
-/// Makes templates of chips anew: the same identities, each template of the plan's pack.
-pub type Embed = dyn Fn(Vec<Identity>) -> Result<Vec<Identity>, Error> + Send + Sync;
 
 /// A migration under way.
 struct Migration {
@@ -122,7 +64,7 @@ pub(super) fn removal(number: u64) -> Write {
     write
 }
 
-impl Galleries {
+impl EmbeddedGalleries {
     /// Makes the templates of a gallery anew by another pack, compares, and switches in one step. `embed` is called also in the
     /// writer's turn, for the last few changes, and must not wait for a write. `go_on` is told how far it is, and ends it by an
     /// error: all is then as before. Blocks.
@@ -223,26 +165,15 @@ impl Galleries {
 
     fn compare(&self, migration: &Migration) -> Result<MigrationComparison, Error> {
         let id = &migration.from.gallery.id;
-        let (mut before, mut after) = (Rows::default(), Rows::default());
+        let mut comparing = Comparing::default();
         for identity in self.indexes.some_identities(id, COMPARED_MAX, 1)? {
             let of = |stored| self.store.identity(stored, &identity);
             // Who changed meanwhile is not asked about.
-            let (Some(old), Some(new)) = (of(&migration.from)?, of(&migration.to)?) else { continue };
-            let ids = |identity: &Identity| identity.templates.iter().map(|known| known.id.clone()).collect::<Vec<_>>();
-            if ids(&old) != ids(&new) || before.count() + old.templates.len() > COMPARED_MAX {
-                continue;
+            if let (Some(before), Some(after)) = (of(&migration.from)?, of(&migration.to)?) {
+                comparing.add(&before, &after);
             }
-            before.add(&old);
-            after.add(&new);
         }
-        let (before, after) =
-            (before.searches(migration.from.gallery.dimension)?, after.searches(migration.to.gallery.dimension)?);
-        let found = |searches: &[Search]| searches.iter().filter(|search| finds_itself(search)).count() as u64;
-        Ok(MigrationComparison {
-            probes: before.iter().filter(|search| search.mate.is_some()).count() as u64,
-            found_before: found(&before),
-            found_after: found(&after),
-        })
+        comparing.finish(migration.from.gallery.dimension, migration.to.gallery.dimension)
     }
 }
 
@@ -336,11 +267,7 @@ impl Migration {
         }
         let mut write = self.followed(&changed.into_iter().collect::<Vec<_>>())?;
         let fusion = self.to.gallery.settings.fusion;
-        let Gallery { pack_id, dimension, .. } = self.to.gallery.clone();
-        let mut gallery = Gallery { pack_id, dimension, updated: now(), ..stored.gallery };
-        gallery.settings.identification = None;
-        gallery.settings.duplicates.cosine = None;
-        gallery.settings.consistency.cosine = None;
+        let gallery = stored.gallery.moved(&self.to.gallery.pack_id, self.to.gallery.dimension, now());
         self.to.gallery = gallery.clone();
         write.set_gallery(&self.to);
         write.remove_range(self.from.number);
@@ -359,40 +286,4 @@ impl Migration {
         change.follow(Delta::GalleryRebuilt(Box::new(index)));
         Ok(())
     }
-}
-
-/// Templates of some identities, row by row.
-#[derive(Default)]
-struct Rows {
-    values: Vec<f32>,
-    identities: Vec<u32>,
-    numbers: BTreeMap<IdentityId, u32>,
-}
-
-impl Rows {
-    fn count(&self) -> usize {
-        self.identities.len()
-    }
-
-    fn add(&mut self, identity: &Identity) {
-        let number = self.numbers.len() as u32;
-        self.numbers.insert(identity.id.clone(), number);
-        for enrolled in &identity.templates {
-            self.values.extend_from_slice(enrolled.template.values());
-            self.identities.push(number);
-        }
-    }
-
-    /// Searches for each row among all others.
-    fn searches(&self, dimension: usize) -> Result<Vec<Search>, Error> {
-        let Self { values, identities, .. } = self;
-        let crossed = Faces { values, dimension, identities, groupings: &[] }.cross(1, 1, |_| {});
-        let crossed = crossed.map_err(|_| Error::DataLoss("a stored template is no vector of numbers"))?;
-        Ok(crossed.searches.searches)
-    }
-}
-
-fn finds_itself(search: &Search) -> bool {
-    let highest = search.best_other.last().copied().unwrap_or(f32::NEG_INFINITY);
-    search.mate.is_some_and(|mate| mate > highest)
 }

@@ -4,7 +4,8 @@
 //! The last few are written between two groups of the writer, so the file holds the gallery as it was at one moment.
 
 use super::archive::{Encoder, Header, PART_BYTES};
-use super::galleries::{Galleries, find_gallery};
+use super::galleries::{EmbeddedGalleries, find_gallery};
+use super::lasting::ExportPart;
 use super::record;
 use super::store::StoredGallery;
 use super::types::Identity;
@@ -16,17 +17,6 @@ use crate::error::Error;
 const LAST_CHANGES_MAX: usize = 256;
 const ROUNDS_MAX: usize = 20;
 
-/// A part of a file, and how far the export has come.
-#[derive(Clone, Debug, Default)]
-pub struct ExportPart {
-    /// What follows in the file.
-    pub bytes: Vec<u8>,
-    /// Identities written so far, those written again counted again.
-    pub identities: u64,
-    /// Identities whose record is damaged: they are not in the file.
-    pub damaged: u64,
-}
-
 struct Export {
     stored: StoredGallery,
     encoder: Encoder,
@@ -34,7 +24,7 @@ struct Export {
     damaged: u64,
 }
 
-impl Galleries {
+impl EmbeddedGalleries {
     /// Writes a gallery as a file, part by part; an error of the taker ends the export. Blocks.
     ///
     /// *Errors*: [`Error::NotFound`], also where the gallery is deleted meanwhile; the taker's.

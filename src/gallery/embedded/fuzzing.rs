@@ -13,17 +13,18 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use super::EmbeddedGalleries;
 use super::archive::checksum;
-use super::curves::{CurveRecord, curve_record, known_curve};
+use super::curve_record::{CurveRecord, curve_record, known_curve};
 use super::record::{self, GalleryRecord, StagedRecord};
 use super::snapshot;
 use super::types::{Gallery, Identity};
-use super::{EnrolledTemplate, Enrollment, Galleries, IdentityChange, IfExists, MetadataValue, Search, Synthetic};
 use crate::biometrics::enrolment::CheckDefaults;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::template::Template;
 use crate::error::Error;
 use crate::fuzzing::{Run, Scratch};
+use crate::gallery::{EnrolledTemplate, Enrollment, IdentityChange, IfExists, MetadataValue, Search, Synthetic};
 
 /// Of all templates here; small, so that inputs are.
 pub(crate) const DIMENSION: usize = 8;
@@ -99,7 +100,7 @@ pub(crate) fn record(bytes: &[u8]) {
 
 /// A store with one gallery, and what is asked of it.
 pub(crate) struct House {
-    pub galleries: Galleries,
+    pub galleries: EmbeddedGalleries,
     pub scratch: Scratch,
     runtime: tokio::runtime::Runtime,
 }
@@ -107,7 +108,7 @@ pub(crate) struct House {
 impl House {
     pub(crate) fn new(people: u64) -> Self {
         let scratch = Scratch::new();
-        let galleries = Galleries::open(scratch.path()).expect("open a store");
+        let galleries = EmbeddedGalleries::open(scratch.path()).expect("open a store");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let settings = Gallery::with_defaults(gallery_id(), pack(), DIMENSION, SystemTime::now()).settings;
         runtime.block_on(async {
@@ -171,7 +172,8 @@ pub(crate) fn snapshot() -> Run {
         // It is searched like any other.
         let indexes = super::index::Indexes::default();
         indexes.insert(index);
-        let scope = super::Scope { filter: super::filter::Filter::parse("f", "number > 0").ok(), candidates: None };
+        let scope =
+            crate::gallery::Scope { filter: super::filter::Filter::parse("f", "number > 0").ok(), candidates: None };
         for (exact, scope) in [(true, Default::default()), (false, scope)] {
             let search = Search { probe: template(1), capacity: 2, exact, scope };
             let outcome = indexes.search_many(&gallery_id(), vec![search]).expect("a search");

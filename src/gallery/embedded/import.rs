@@ -8,16 +8,16 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::archive::{Decoder, End, Frame, Header, Position};
-use super::galleries::{Galleries, build_index};
+use super::archive::{Decoder, End, Frame, Header, Position, check_identity};
+use super::galleries::{EmbeddedGalleries, build_index};
 use super::index::{Delta, GalleryIndex};
+use super::lasting::ImportState;
 use super::record::{self, StagedRecord};
 use super::store::{Store, StoredGallery, Write};
-use super::types::{Gallery, Identity, check_display_name};
+use super::types::{Gallery, check_display_name};
 use super::writer::{Submitted, Writer};
 use crate::biometrics::ids::{GalleryId, PackId};
 use crate::biometrics::template::Template;
-use crate::embed::Chip;
 use crate::error::{Entity, Error};
 
 /// Bytes of the file between two durable steps, about: fewer cost flushes, more would let other writes wait.
@@ -31,15 +31,6 @@ const IMPORTS_MAX: usize = 8;
 
 /// What to tell one import too many.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
-
-/// How far an import that broke off had come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImportState {
-    /// The file it was of: [`Galleries::export`] makes another id each time.
-    pub export_id: String,
-    /// The bytes of the file that need not be sent again.
-    pub offset: u64,
-}
 
 /// A gallery's import under way. Dropped, it has broken off, and can be resumed.
 pub struct Import {
@@ -64,7 +55,7 @@ struct Begun {
     index: GalleryIndex,
 }
 
-impl Galleries {
+impl EmbeddedGalleries {
     /// Returns how far an import into a gallery had come when it broke off.
     ///
     /// *Errors*: [`Error::NotFound`] where there is none.
@@ -73,7 +64,7 @@ impl Galleries {
         Ok(ImportState { export_id: staged.export_id, offset: staged.offset })
     }
 
-    /// Begins to import a gallery from the start of a file, or resumes at the offset that [`Galleries::import_state`]
+    /// Begins to import a gallery from the start of a file, or resumes at the offset that [`EmbeddedGalleries::import_state`]
     /// says. Blocks; resuming reads what is there.
     ///
     /// *Errors*: [`Error::AlreadyExists`] where there is such a gallery; [`Error::UnderWay`]; [`Error::BadField`] where
@@ -119,7 +110,7 @@ impl Import {
                     let gallery = &begun.gallery.gallery;
                     let identity = record::identity(id, record, gallery.dimension);
                     let identity = identity.map_err(|_| Error::GalleryFile("an identity has a value that is none"))?;
-                    check(&identity, gallery)?;
+                    check_identity(&identity, gallery)?;
                     begun.index.set_identity(&identity);
                     self.step.set_identity(begun.gallery.number, &identity);
                 }
@@ -245,23 +236,6 @@ impl Import {
 
 const NO_HEADER: Error = Error::GalleryFile("it has no header");
 
-/// Checks what an enrolment would: the file may come from anywhere.
-fn check(identity: &Identity, gallery: &Gallery) -> Result<(), Error> {
-    identity.details.check().map_err(|_| Error::GalleryFile("an identity's details are not within their limits"))?;
-    let ids: BTreeSet<_> = identity.templates.iter().map(|enrolled| &enrolled.id).collect();
-    if !(1..=Identity::TEMPLATES_MAX).contains(&ids.len()) || ids.len() < identity.templates.len() {
-        return Err(Error::GalleryFile("an identity has no, too many or doubled templates"));
-    }
-    for enrolled in &identity.templates {
-        let fits = enrolled.template.check_fits(&gallery.pack_id, gallery.dimension);
-        fits.map_err(|_| Error::GalleryFile("a template is of another pack than its header says"))?;
-        if let Some(chip) = &enrolled.chip {
-            Chip::from_png(chip).map_err(|_| Error::GalleryFile("a template's chip is no picture of one"))?;
-        }
-    }
-    Ok(())
-}
-
 /// The gallery as far as it is known before its end: the settings come there.
 fn staged_gallery(id: GalleryId, number: u64, pack_id: PackId, dimension: usize) -> StoredGallery {
     StoredGallery { number, gallery: Gallery::with_defaults(id, pack_id, dimension, record::now()) }
@@ -288,7 +262,7 @@ impl Sole {
     }
 }
 
-/// The last step, which whoever lets the import go waits for: what [`Galleries::import_state`] says then is the last word.
+/// The last step, which whoever lets the import go waits for: what [`EmbeddedGalleries::import_state`] says then is the last word.
 struct Steps(Option<Submitted<()>>);
 
 impl Drop for Steps {

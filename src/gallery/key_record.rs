@@ -1,13 +1,10 @@
-//! Access keys: kept like galleries, durable before they are in force or out of it.
+//! Access keys as records.
 
 use prost::Message;
 
-use super::galleries::Galleries;
 use super::record::{micros, time};
-use super::store::Write;
-use super::writer::Change;
 use crate::access::{Credential, Grant, Grants, Key, KeyId, KeyLimits, SecretHash};
-use crate::error::{Entity, Error};
+use crate::error::Error;
 
 const DAMAGED: Error = Error::DataLoss("it is no access key");
 
@@ -21,7 +18,7 @@ pub(super) struct KeyRecord {
     #[prost(bytes = "vec", tag = "3")]
     hash: Vec<u8>,
     #[prost(string, tag = "4")]
-    certificate_subject: String,
+    pub certificate_subject: String,
     /// As text.
     #[prost(string, repeated, tag = "5")]
     grants: Vec<String>,
@@ -39,7 +36,7 @@ pub(super) struct KeyRecord {
     expires_micros: Option<u64>,
 }
 
-fn key_record(key: &Key) -> KeyRecord {
+pub(super) fn key_record(key: &Key) -> KeyRecord {
     let (salt, hash, certificate_subject) = match &key.credential {
         Credential::Secret(SecretHash { salt, hash }) => (salt.to_vec(), hash.to_vec(), String::new()),
         Credential::CertificateSubject(subject) => (Vec::new(), Vec::new(), subject.clone()),
@@ -60,7 +57,7 @@ fn key_record(key: &Key) -> KeyRecord {
 }
 
 /// *Errors*: [`Error::DataLoss`] where it is not one that was ever written.
-fn key(id: KeyId, record: KeyRecord) -> Result<Key, Error> {
+pub(super) fn key(id: KeyId, record: KeyRecord) -> Result<Key, Error> {
     let credential = if record.certificate_subject.is_empty() {
         let salt = record.salt.try_into().map_err(|_| DAMAGED)?;
         Credential::Secret(SecretHash { salt, hash: record.hash.try_into().map_err(|_| DAMAGED)? })
@@ -82,65 +79,6 @@ fn key(id: KeyId, record: KeyRecord) -> Result<Key, Error> {
         created: time(record.created_micros),
         expires: record.expires_micros.map(time),
     })
-}
-
-impl Galleries {
-    /// Returns the access keys that are kept. One that is damaged is not among them: nobody gets in by it.
-    ///
-    /// *Errors*: those of the store.
-    pub fn keys(&self) -> Result<Vec<Key>, Error> {
-        let mut keys = Vec::new();
-        for entry in self.store.keys() {
-            let (id, record) = entry?;
-            match record.and_then(|record| key(id.clone(), record)) {
-                Ok(key) => keys.push(key),
-                Err(error) => {
-                    tracing::error!(key = %id, %error, "an access key is damaged and not in force; revoke it and make another")
-                }
-            }
-        }
-        Ok(keys)
-    }
-
-    /// Keeps a key.
-    ///
-    /// *Errors*: [`Error::AlreadyExists`] where one has its id, or its certificate's subject.
-    pub async fn set_key(&self, new: Key) -> Result<(), Error> {
-        let change = move |change: &mut Change<'_>| {
-            if change.store.has_key(&new.id)? || is_subject_taken(change, &new.credential)? {
-                return Err(Error::AlreadyExists(Entity::Key));
-            }
-            let mut write = Write::default();
-            write.set_key(&new.id, &key_record(&new));
-            change.apply_unseen(write).map(drop)
-        };
-        self.writer.run(change).await
-    }
-
-    /// Removes a key; a damaged one too.
-    ///
-    /// *Errors*: [`Error::NotFound`].
-    pub async fn remove_key(&self, id: KeyId) -> Result<(), Error> {
-        let change = move |change: &mut Change<'_>| {
-            if !change.store.has_key(&id)? {
-                return Err(Error::NotFound(Entity::Key));
-            }
-            let mut write = Write::default();
-            write.remove_key(&id);
-            change.apply_unseen(write).map(drop)
-        };
-        self.writer.run(change).await
-    }
-}
-
-fn is_subject_taken(change: &Change<'_>, credential: &Credential) -> Result<bool, Error> {
-    let Credential::CertificateSubject(subject) = credential else { return Ok(false) };
-    for entry in change.store.keys() {
-        if matches!(entry?, (_, Ok(record)) if record.certificate_subject == *subject) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]

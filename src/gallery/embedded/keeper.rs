@@ -6,10 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::error::StoreError;
 use super::index::{Indexes, Shared, read, write};
 use super::snapshot::{self, Subject};
 use super::store::{Store, Write};
-use super::types::StoreError;
 use super::writer::Writer;
 use crate::biometrics::ids::GalleryId;
 use crate::error::{Entity, Error};

@@ -4,6 +4,7 @@ mod caller;
 mod reading;
 mod reference;
 mod security;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,12 +15,13 @@ use std::time::Duration;
 pub use self::reading::{Origin, Reading, StatedSetting};
 pub use self::reference::reference;
 use crate::decode::PhotoLimits;
-use crate::gallery::{KeyError, MasterKey, StoreLocation};
+use crate::gallery::{KeyError, MasterKey};
 use crate::model::{PackSource, Proxy, Tuning, shown_address};
 use crate::runtime::machine;
 
 pub use caller::{Caller, KEY_ENV};
 pub use security::{ClientCertificates, Security, TlsFiles};
+use store::Store;
 
 /// Who uses a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ const fn setting(
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 48] = [
+pub const SETTINGS: [Setting; 52] = [
     setting(
         "pack",
         "FACEMATCH_PACK",
@@ -154,6 +156,36 @@ pub const SETTINGS: [Setting; 48] = [
         "Address to listen on; port 0 takes a free one",
     ),
     setting("data", "FACEMATCH_DATA", "facematch-data", Scope::Data, "Folder of the store; made where there is none"),
+    setting(
+        "store",
+        "FACEMATCH_STORE",
+        "",
+        Scope::Server,
+        "Database that keeps the galleries in place of the data folder, shared by any number of servers: \
+         postgres://USER@HOST[:PORT][,HOST...]/DATABASE, PostgreSQL 16 or later with pgvector 0.8 or later; other machines are \
+         spoken to by TLS, with the host's name checked, unless sslmode=disable is said",
+    ),
+    setting(
+        "store_password_file",
+        "FACEMATCH_STORE_PASSWORD_FILE",
+        "",
+        Scope::Server,
+        "File of the password that the database asks for",
+    ),
+    setting(
+        "store_tls_ca",
+        "FACEMATCH_STORE_TLS_CA",
+        "",
+        Scope::Server,
+        "PEM file of the authorities whose certificates the database may show [default: those that the system knows]",
+    ),
+    setting(
+        "store_connections_max",
+        "FACEMATCH_STORE_CONNECTIONS_MAX",
+        "16",
+        Scope::Server,
+        "Connections of this server to the database: one for each call that reads or writes, export, import and index that is being built",
+    ),
     setting(
         "encryption_key_file",
         "FACEMATCH_ENCRYPTION_KEY_FILE",
@@ -411,8 +443,9 @@ pub struct Config {
     pub photo: PhotoLimits,
     /// Address to listen on.
     pub listen: SocketAddr,
-    /// Folder of the store.
+    /// Folder of the store that is on this machine.
     pub data: PathBuf,
+    store: Store,
     encryption_key_file: Option<PathBuf>,
     encryption_key: Option<MasterKey>,
     /// Threads that turn photos into templates.
@@ -461,6 +494,9 @@ pub enum ConfigError {
          what there is"
     )]
     NoPack,
+    /// The file that is to have the database's password has none.
+    #[error("cannot read the password of the database from {}", .0.display())]
+    NoPassword(PathBuf),
     /// A pack is named that is not installed.
     #[error(
         "no pack {name:?} is installed in {}: `facematch models pull {name}` fetches one of the catalogue; a pack that is a \
@@ -500,11 +536,6 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let reading = Reading::of(flags, file, environment);
         if reading.faults.is_empty() { Ok(reading.config) } else { Err(ConfigError::Invalid(reading.faults)) }
-    }
-
-    /// Where the galleries are kept.
-    pub fn store(&self) -> StoreLocation {
-        StoreLocation::Folder(self.data.clone())
     }
 
     /// Returns the key that the store is encrypted with; `None`: it is not.
@@ -596,6 +627,7 @@ impl Values {
             },
             listen: self.parse("listen", "an address such as 127.0.0.1:50051", SocketAddr::from(([127, 0, 0, 1], 0))),
             data: self.path("data").unwrap_or_default(),
+            store: self.store(),
             encryption_key_file: self.path("encryption_key_file"),
             encryption_key: None,
             workers,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::grant::{Grants, Scope};
@@ -81,6 +81,9 @@ impl Principal {
     }
 }
 
+/// How long it is known what was taken out of force here: longer than the reading of all keys takes.
+const REMOVED_KEPT: Duration = Duration::from_secs(60);
+
 /// The keys that are in force.
 #[derive(Debug)]
 pub struct Keys {
@@ -88,6 +91,8 @@ pub struct Keys {
     anyone: Option<Arc<Principal>>,
     admin: Option<(SecretHash, Arc<Principal>)>,
     known: RwLock<HashMap<KeyId, Known>>,
+    /// What was taken out of force here a moment ago.
+    removed: Mutex<HashMap<KeyId, Instant>>,
     /// Compared where no key has the id that is shown: that takes as long, then.
     nobody: SecretHash,
 }
@@ -96,6 +101,8 @@ pub struct Keys {
 struct Known {
     key: Key,
     principal: Arc<Principal>,
+    /// When it came into force here.
+    since: Instant,
 }
 
 impl Keys {
@@ -113,11 +120,14 @@ impl Keys {
         let admin = admin.map(|text| {
             Ok::<_, Error>((SecretHash::of(text)?, Principal::new("admin key file".into(), Grants::all())))
         });
-        let known = keys.into_iter().map(|key| (key.id.clone(), Known { principal: Principal::of(&key), key }));
+        let known = keys
+            .into_iter()
+            .map(|key| (key.id.clone(), Known { principal: Principal::of(&key), key, since: Instant::now() }));
         Ok(Self {
             anyone: None,
             admin: admin.transpose()?,
             known: RwLock::new(known.collect()),
+            removed: Mutex::default(),
             nobody: SecretHash::of(&KeyText::generate(&KeyId::generate()?)?)?,
         })
     }
@@ -147,7 +157,9 @@ impl Keys {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let shown = text.id().and_then(|id| known.get(&id));
         let (hash, principal) = match shown {
-            Some(Known { key: Key { credential: Credential::Secret(hash), .. }, principal }) => (hash, Some(principal)),
+            Some(Known { key: Key { credential: Credential::Secret(hash), .. }, principal, .. }) => {
+                (hash, Some(principal))
+            }
             _ => (&self.nobody, None),
         };
         hash.is_of(text).then_some(principal)?.cloned()
@@ -162,14 +174,39 @@ impl Keys {
 
     /// Puts a key in force.
     pub fn add(&self, key: Key) {
-        let known = Known { principal: Principal::of(&key), key: key.clone() };
+        let known = Known { principal: Principal::of(&key), key: key.clone(), since: Instant::now() };
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(key.id, known);
     }
 
     /// Takes a key out of force, for calls and streams that are in too.
     pub fn remove(&self, id: &KeyId) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        removed.retain(|_, when| when.elapsed() < REMOVED_KEPT);
+        removed.insert(id.clone(), Instant::now());
         if let Some(known) = self.known.write().unwrap_or_else(PoisonError::into_inner).remove(id) {
             known.principal.is_revoked.store(true, Ordering::Release);
+        }
+    }
+
+    /// Puts in force what others have made and out of force what they have revoked: `keys` are all that there were at some time
+    /// after `asked`. What was made or revoked here since then is not among them yet, or still.
+    pub fn follow(&self, keys: Vec<Key>, asked: Instant) {
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_gone = |id: &KeyId| removed.get(id).is_some_and(|when| *when >= asked);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *known);
+        for key in keys.into_iter().filter(|key| !is_gone(&key.id)) {
+            // Keys do not change.
+            let kept = before.remove(&key.id);
+            let kept = kept.unwrap_or_else(|| Known { principal: Principal::of(&key), key, since: Instant::now() });
+            known.insert(kept.key.id.clone(), kept);
+        }
+        for (id, own) in before {
+            if own.since >= asked {
+                known.insert(id, own);
+            } else {
+                own.principal.is_revoked.store(true, Ordering::Release);
+            }
         }
     }
 
@@ -227,6 +264,26 @@ mod tests {
         assert!(matches!(keys.principal(Some(&text), None), Err(Error::Unauthenticated)));
         // Calls that are in know it too.
         assert!(matches!(principal.grants(), Err(Error::Unauthenticated)));
+    }
+
+    #[test]
+    fn keys_follow_what_others_make_and_revoke_but_not_to_before_what_was_done_here() {
+        let ((old, old_text), (new, new_text), (mine, mine_text)) =
+            (secret_key(None), secret_key(None), secret_key(None));
+        let keys = Keys::required(None, vec![old.clone()]).expect("keys");
+        let principal = keys.principal(Some(&old_text), None).expect("known");
+        let asked = Instant::now();
+        keys.add(mine);
+        keys.follow(vec![old.clone(), new.clone()], asked);
+        assert!([&old_text, &new_text, &mine_text].iter().all(|text| keys.principal(Some(text), None).is_ok()));
+        assert!(Arc::ptr_eq(&principal, &keys.principal(Some(&old_text), None).expect("the same")));
+        keys.remove(&new.id);
+        keys.follow(vec![new.clone()], asked);
+        assert!(keys.principal(Some(&new_text), None).is_err(), "a revoked key is back");
+        // The old one was revoked elsewhere: calls that are in know it too.
+        assert!(keys.principal(Some(&old_text), None).is_err() && principal.grants().is_err());
+        keys.follow(vec![new], Instant::now());
+        assert!(keys.principal(Some(&mine_text), None).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod data;
+mod database;
 mod machine;
 mod models;
 mod network;
@@ -12,6 +13,7 @@ use std::time::{Instant, SystemTime};
 use super::Answer;
 use super::output::Output;
 use crate::config::Reading;
+use crate::gallery::StoreLocation;
 
 /// Check whether this machine is fit to serve: library, pack, disk, limits, clock, ports, keys. For each fault, how to mend it
 ///
@@ -83,7 +85,13 @@ fn examine(reading: &Reading) -> Vec<Finding> {
     let config = &reading.config;
     let mut findings = vec![Finding::ok("settings", "no fault")];
     findings.extend(models::examine(reading));
-    findings.extend(data::examine(&config.data));
+    findings.extend(match config.store() {
+        Ok(StoreLocation::Folder(folder)) => data::examine(&folder),
+        Ok(StoreLocation::Postgres(options)) => vec![database::examine(&options)],
+        Err(error) => {
+            vec![Finding::fail("database", error.to_string(), "put the password into that file, for its owner to read")]
+        }
+    });
     findings.extend(machine::examine(config));
     findings.extend(network::examine(config));
     findings.extend(secrets::examine(reading, wall));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Config, ENCRYPTION_KEY_ENV, Folders, KEY_ENV, SETTINGS, Setting, Values, from_environment, read_file};
+use crate::gallery::PostgresOptions;
 use crate::model::shown_address;
 
 /// Where the value of a setting was stated.
@@ -63,6 +64,7 @@ impl StatedSetting {
         match self.value.as_str() {
             "" => String::new(),
             _ if is_secret && !NAMES_OF_FILES.contains(&key) => "********".to_owned(),
+            value if key == "store" => PostgresOptions::new(value).shown(),
             // A proxy may be stated without a scheme.
             value if value.contains("://") || key == "proxy" => shown_address(value),
             value => value.to_owned(),

@@ -4,7 +4,7 @@
 //! store does alike is here too: `enrolment.rs` decides what is enrolled, `ranking.rs` who is ranked how, the `…record.rs` files
 //! write things as bytes, and `archive.rs` writes galleries as files, so that they move from one store to another.
 //!
-//! [`EmbeddedGalleries`] keeps them on this machine.
+//! [`EmbeddedGalleries`] keeps them on this machine, [`PostgresGalleries`] in a database that servers share; `open.rs` chooses.
 
 mod archive;
 mod changes;
@@ -20,6 +20,7 @@ mod mates;
 mod open;
 mod packed;
 mod port;
+mod postgres;
 mod ranking;
 mod record;
 mod synthetic;
@@ -37,8 +38,9 @@ pub use embedded::{
 };
 pub use enrolment::{Enrolled, Enrollment};
 pub use lasting::{Compaction, Embed, ExportPart, ImportState, MigrationComparison, MigrationPlan, MigrationState};
-pub use open::{StoreLocation, open_galleries};
+pub use open::{OpenError, StoreLocation, open_galleries};
 pub use port::{Capabilities, Galleries, Health, Importing, IsListed, Lasting};
+pub use postgres::{PostgresError, PostgresGalleries, PostgresOptions};
 pub use ranking::{Ranked, Ranking};
 pub use synthetic::{Synthetic, SyntheticGallery, write_synthetic};
 pub(crate) use types::check_display_name;

@@ -2,7 +2,8 @@
 //!
 //! What holds of every store: a reply means durable, and visible to every search that begins after it, on every server of that
 //! store. A gallery holds templates of one pack. Scores are computed here, in single precision, from the templates as they were
-//! enrolled, so decisions and ties are the same on every store.
+//! enrolled, so decisions and ties are the same on every store. `tests/every_store_keeps_the_contract.rs` holds each
+//! store to it.
 
 use std::sync::Arc;
 

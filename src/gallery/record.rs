@@ -198,6 +198,12 @@ pub(super) fn read_identity(id: IdentityId, message: &[u8], dimension: usize) ->
     identity(id, record, dimension)
 }
 
+/// Returns how many templates the message of an identity's record has. *Errors*: [`Error::DataLoss`].
+pub(super) fn count_templates(message: &[u8]) -> Result<usize, Error> {
+    let record = IdentityRecord::decode(message).map_err(|_| Error::DataLoss("its message cannot be decoded"))?;
+    Ok(record.templates.len())
+}
+
 /// *Errors*: [`Error::DataLoss`] where a value is not one that was ever written.
 pub(super) fn identity(id: IdentityId, record: IdentityRecord, dimension: usize) -> Result<Identity, Error> {
     let read = || -> Result<Identity, Error> {

@@ -33,7 +33,7 @@ mod web;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -65,13 +65,16 @@ use crate::contract::key_service_server::KeyServiceServer;
 use crate::contract::match_service_server::MatchServiceServer;
 use crate::contract::{self as proto};
 use crate::error::Error;
-use crate::gallery::{Galleries, KeyError, StoreError, open_galleries};
+use crate::gallery::{Galleries, KeyError, OpenError, open_galleries};
 use crate::model::{Pack, PackError};
 use crate::pipeline::Pipelines;
 use crate::runtime::{Admission, Capacity, Searches, Workers, machine};
 
 /// How often health follows the engine.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often the keys follow a store that other servers work on too.
+const KEYS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What health is told of: the server as a whole, and each service.
 const HEALTH_SERVICES: [&str; 7] = [
@@ -116,7 +119,7 @@ pub enum ServerError {
     Pack(#[from] PackError),
     /// The store cannot be opened.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(#[from] OpenError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}")]
     Listen {
@@ -249,7 +252,7 @@ async fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     let packs = config.clone();
     let Packs { pack, other_packs, pipelines, open } =
         tokio::task::spawn_blocking(move || load_packs(&packs)).await??;
-    let galleries = open_galleries(config.store(), key).await?;
+    let galleries = open_galleries(config.store()?, key).await?;
     let keys = Arc::new(open_keys(config, galleries.as_ref()).await?);
     let workers = Workers::start(pipelines, config.queue_max, open).map_err(ServerError::Threads)?;
     let capacity =
@@ -395,7 +398,9 @@ async fn serve(
         .add_service(KeyServiceServer::new(keys::KeyServer(Arc::clone(&engine))));
     let limits = ConnectionLimits { count_max: security.connections_max, idle_time_max: security.connection_idle_max };
     let incoming = Acceptor { listener, tls, limits }.start();
+    let refreshed = engine.galleries.capabilities().is_shared.then(|| tokio::spawn(follow_keys(Arc::clone(&engine))));
     Ok(tokio::spawn(async move {
+        let _refreshed = refreshed.map(AbortOnDrop);
         let (drain, draining) = oneshot::channel::<()>();
         let watch = watch_health(health, engine, stopped, drain);
         let serve = router.serve_with_incoming_shutdown(incoming, async {
@@ -408,6 +413,27 @@ async fn serve(
             () = watch => serve.await,
         }
     }))
+}
+
+/// Ends a task with what it works for.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Follows the keys that other servers of the store make and revoke. While the store cannot be asked, those stay in force that
+/// were.
+async fn follow_keys(engine: Arc<Engine>) {
+    loop {
+        tokio::time::sleep(KEYS_INTERVAL).await;
+        let asked = Instant::now();
+        if let Ok(keys) = engine.galleries.keys().await {
+            engine.keys.follow(keys, asked);
+        }
+    }
 }
 
 /// Keeps health true to the engine, and on the signal to stop turns it to NOT_SERVING before the drain begins.

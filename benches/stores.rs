@@ -1,0 +1,202 @@
+//! The two stores beside each other, in one run, with the same templates and probes: import, identification and the mates that
+//! it finds, verification by identity, enrolment.
+//!
+//! `cargo bench --bench stores`; `ROWS` is how many templates (100,000), `CALLS` how many calls of a kind (500). The database is the
+//! one that the tests use, started for this with 1 GB of buffers, or the one that `FACEMATCH_TEST_POSTGRES_URL` names.
+
+#[path = "../tests/common/postgres.rs"]
+mod postgres;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
+use facematch::biometrics::template::Template;
+use facematch::error::Error;
+use facematch::gallery::{
+    EmbeddedGalleries, EnrolledTemplate, Enrollment, Galleries, IdentityChange, IfExists, PostgresGalleries,
+    PostgresOptions, Scope, Search, SearchPath, Synthetic, SyntheticGallery, write_synthetic,
+};
+
+const DIMENSION: usize = 512;
+const SEED: u64 = 1;
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+fn gallery() -> GalleryId {
+    GalleryId::parse("synthetic").expect("an id")
+}
+
+fn pack() -> PackId {
+    PackId::parse(&"0".repeat(32)).expect("an id")
+}
+
+fn template(identity: u64, which: u64) -> Template {
+    Template::from_vector(&Synthetic::new(SEED, DIMENSION).template(identity, which), pack()).expect("a template")
+}
+
+/// A figure of both stores.
+struct Row {
+    what: &'static str,
+    unit: &'static str,
+    values: Vec<f64>,
+}
+
+#[tokio::main]
+async fn main() {
+    let server = match std::env::var("FACEMATCH_TEST_POSTGRES_URL") {
+        Ok(_) => None,
+        Err(_) => Some(postgres::PostgresServer::start_with(postgres::Options {
+            settings: vec![("shared_buffers", "1GB"), ("max_wal_size", "4GB"), ("maintenance_work_mem", "1GB")],
+            ..Default::default()
+        })),
+    };
+    let url = server.as_ref().map_or_else(|| postgres::named("FACEMATCH_TEST_POSTGRES_URL"), |server| server.url());
+    let (rows, calls) = (number("ROWS", 100_000), number("CALLS", 500));
+    let folder = tempfile::tempdir().expect("a folder");
+    let embedded: Arc<dyn Galleries> = Arc::new(Arc::new(EmbeddedGalleries::open(folder.path()).expect("open")));
+    let mut options = PostgresOptions::new(&url);
+    options.statement_time_max = Duration::from_secs(60);
+    let database: Arc<dyn Galleries> = Arc::new(Arc::new(PostgresGalleries::open(&options).await.expect("open")));
+    println!("{rows} templates of {DIMENSION}, {calls} calls of a kind, one at a time");
+    let mut table: Vec<Row> = Vec::new();
+    for store in [&embedded, &database] {
+        for (row, (what, unit, value)) in measure(store, rows, calls).await.into_iter().enumerate() {
+            match table.get_mut(row) {
+                Some(row) => row.values.push(value),
+                None => table.push(Row { what, unit, values: vec![value] }),
+            }
+        }
+        store.close().await;
+    }
+    println!("{:<44} {:>12} {:>12}   {}", "", "data folder", "PostgreSQL", "unit");
+    for Row { what, unit, values } in table {
+        println!("{what:<44} {:>12.3} {:>12.3}   {unit}", values[0], values[1]);
+    }
+}
+
+async fn measure(store: &Arc<dyn Galleries>, rows: u64, calls: u64) -> Vec<(&'static str, &'static str, f64)> {
+    let began = Instant::now();
+    let people = import(store, rows).await;
+    let imported = began.elapsed().as_secs_f64();
+    let exact = identify(store, people, calls, true).await;
+    let began = Instant::now();
+    let indexed = match store.capabilities().is_shared {
+        // The data folder scans so many exactly, always.
+        false => exact.clone(),
+        true => {
+            while store.gallery(&gallery()).await.expect("the gallery").1.path != SearchPath::Graph {
+                assert!(began.elapsed() < Duration::from_secs(1_800), "no index in use");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            identify(store, people, calls, false).await
+        }
+    };
+    let index_seconds = began.elapsed().as_secs_f64();
+    let verified = timed(calls, async |at| {
+        let identity = store.identity(&gallery(), &name(at * 7_919 % people)).await.expect("an identity");
+        assert!(!identity.templates.is_empty());
+    })
+    .await;
+    let enrolled = timed(calls, async |at| {
+        store.enroll(gallery(), enrollment(people + at)).await.expect("enrol");
+    })
+    .await;
+    vec![
+        ("import", "templates/s", rows as f64 / imported),
+        ("index built and measured", "s", if store.capabilities().is_shared { index_seconds } else { 0.0 }),
+        ("identify, exact: p50", "ms", quantile(&exact.times, 0.5)),
+        ("identify, exact: p99", "ms", quantile(&exact.times, 0.99)),
+        ("identify, exact: mates found", "share", exact.found),
+        ("identify, as it chooses: p50", "ms", quantile(&indexed.times, 0.5)),
+        ("identify, as it chooses: p99", "ms", quantile(&indexed.times, 0.99)),
+        ("identify, as it chooses: mates found", "share", indexed.found),
+        ("verify by identity, the read: p50", "ms", quantile(&verified, 0.5)),
+        ("verify by identity, the read: p99", "ms", quantile(&verified, 0.99)),
+        ("enrol, durable: p50", "ms", quantile(&enrolled, 0.5)),
+        ("enrol, durable: p99", "ms", quantile(&enrolled, 0.99)),
+    ]
+}
+
+fn name(number: u64) -> IdentityId {
+    IdentityId::parse(&format!("{number:08}")).expect("an id")
+}
+
+/// Returns how many people there are.
+async fn import(store: &Arc<dyn Galleries>, rows: u64) -> u64 {
+    let (sender, mut parts) = tokio::sync::mpsc::channel::<Vec<u8>>(4);
+    let writing = std::thread::spawn(move || {
+        let wanted =
+            SyntheticGallery { gallery: gallery(), pack_id: pack(), dimension: DIMENSION, seed: SEED, templates: rows };
+        write_synthetic::<Error>(&wanted, |part, _| {
+            sender.blocking_send(part.to_vec()).expect("a reader");
+            Ok(())
+        })
+    });
+    let mut import = store.begin_import(gallery(), 0).await.expect("begin");
+    while let Some(part) = parts.recv().await {
+        import.feed(part).await.expect("feed");
+    }
+    import.finish().await.expect("finish");
+    writing.join().expect("a writer").expect("written")
+}
+
+#[derive(Clone)]
+struct Identified {
+    times: Vec<f64>,
+    found: f64,
+}
+
+async fn identify(store: &Arc<dyn Galleries>, people: u64, calls: u64, exact: bool) -> Identified {
+    let mut found = 0;
+    let times = timed(calls, async |at| {
+        let person = at * 7_919 % people;
+        let search = Search { probe: template(person, 1_000), capacity: 5, exact, scope: Scope::default() };
+        let outcome = store.search(&gallery(), vec![search]).await.expect("search").remove(0);
+        found += u64::from(outcome.ranked.first().is_some_and(|ranked| ranked.identity == name(person)));
+    })
+    .await;
+    Identified { times, found: found as f64 / calls as f64 }
+}
+
+/// Milliseconds of each call.
+async fn timed(calls: u64, mut call: impl AsyncFnMut(u64)) -> Vec<f64> {
+    // Connections, plans and caches are there before it counts.
+    for at in 0..20 {
+        call(1_000_000 + at).await;
+    }
+    let mut times = Vec::new();
+    for at in 0..calls {
+        let began = Instant::now();
+        call(at).await;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    times
+}
+
+fn quantile(times: &[f64], share: f64) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+fn enrollment(number: u64) -> Enrollment {
+    let template = EnrolledTemplate {
+        id: TemplateId::parse("0").expect("an id"),
+        template: template(number, 0),
+        face: None,
+        chip: None,
+        created: SystemTime::now(),
+    };
+    Enrollment {
+        identity: name(number),
+        change: IdentityChange::default(),
+        templates: vec![template],
+        if_exists: IfExists::Add,
+        check_defaults: Default::default(),
+        may_refuse_all: false,
+        identities_max: None,
+    }
+}

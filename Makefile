@@ -6,7 +6,7 @@ PROFILE ?= release
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 PROGRAM := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/facematch
 BUF := .tools/node_modules/.bin/buf
-# Tests that found no real models and photos name themselves here.
+# Tests that lack something of this machine, mostly real models and photos, name themselves here.
 SKIPPED := $(TARGET)/skipped-tests
 
 .PHONY: setup setup-tests build demo test format lint deploy-lint deny sbom baseline unit clients docs
@@ -53,7 +53,11 @@ unit:
 	@mkdir -p $(TARGET) && rm -f $(SKIPPED)
 	FACEMATCH_SKIPPED=$(abspath $(SKIPPED)) cargo test --locked
 	@if [ -s $(SKIPPED) ]; then \
-	    echo "$$(wc -l < $(SKIPPED)) tests skipped: they need real models and photos (FACEMATCH_SHARED)"; fi
+	    echo "$$(wc -l < $(SKIPPED)) tests skipped: they need real models and photos (FACEMATCH_SHARED), or to mount a disk"; fi
+	@for engine in postgres citus; do \
+	    variable=FACEMATCH_TEST_$$(echo $$engine | tr a-z A-Z)_URL; \
+	    if [ -n "$$(printenv $$variable)" ]; then cargo test --locked --test '*' -- --ignored named_$$engine || exit 1; \
+	    else echo "NOT RUN: the tests on a $$engine server that you name ($$variable)"; fi; done
 
 # The Python client, against the program that the tests were built with, or another.
 clients: FACEMATCH_PROGRAM ?= $(abspath $(TARGET)/debug/facematch)

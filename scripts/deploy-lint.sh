@@ -12,7 +12,7 @@ fail() { say "$*"; exit 1; }
 "$checks/shellcheck" --severity=warning scripts/*.sh .ci/run
 "$checks/hadolint" deploy/Dockerfile
 "$checks/yamllint" --strict --config-file deploy/.yamllint.yaml deploy
-"$checks/check-jsonschema" --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
+"$checks/check-jsonschema" --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.replicas.yaml
 
 # Each file is whole by itself, so that no kustomize is needed to check or to apply it.
 for manifest in "${manifests[@]}"; do
@@ -30,10 +30,12 @@ silent() { quiet "$@"; [ ! -s "$folder/said" ] || { cat "$folder/said" >&2; fail
 # The oldest cluster that has all it asks for (a sleep before the stop), and the newest that is known.
 quiet "$checks/kubernetes-validate" --strict --kubernetes-version 1.30 "${manifests[@]}"
 if command -v kubectl >/dev/null; then
-    kubectl kustomize deploy/kubernetes/mesh >"$folder/mesh.yaml"
-    manifests+=("$folder/mesh.yaml")
+    for overlay in mesh replicas; do
+        kubectl kustomize "deploy/kubernetes/$overlay" >"$folder/$overlay.yaml"
+        manifests+=("$folder/$overlay.yaml")
+    done
 else
-    say "no kubectl here: deploy/kubernetes/mesh is not checked"
+    say "no kubectl here: deploy/kubernetes/mesh and replicas are not checked"
 fi
 quiet "$checks/kubernetes-validate" --strict --kubernetes-version 1.37 "${manifests[@]}"
 

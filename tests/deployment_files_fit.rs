@@ -20,6 +20,10 @@ const OF_SECRETS: [&str; 8] = [
     "FACEMATCH_ENCRYPTION_KEY_FILE",
 ];
 
+/// Variables of a store in PostgreSQL.
+const OF_STORE: [&str; 4] =
+    ["FACEMATCH_STORE", "FACEMATCH_STORE_PASSWORD_FILE", "FACEMATCH_STORE_TLS_CA", "FACEMATCH_STORE_CONNECTIONS_MAX"];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
@@ -28,12 +32,14 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
 }
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
     "deploy/Dockerfile",
     "deploy/compose.yaml",
+    "deploy/compose.replicas.yaml",
     "deploy/facematch.service",
     "deploy/kubernetes/base/statefulset.yaml",
     "deploy/kubernetes/mesh/plain.yaml",
+    "deploy/kubernetes/replicas/pod.yaml",
 ];
 
 /// What follows a word, up to the first letter that is not of a number.
@@ -54,7 +60,8 @@ fn every_variable_is_a_setting() {
             let is_known = SETTINGS.iter().any(|setting| setting.env == word)
                 || [FILE_ENV].contains(&word)
                 || OF_COMPOSE.contains(&word)
-                || OF_SECRETS.contains(&word);
+                || OF_SECRETS.contains(&word)
+                || OF_STORE.contains(&word);
             assert!(is_known, "{path}: {word} is no setting");
         }
     }
@@ -68,6 +75,7 @@ fn time_to_stop_is_longer_than_the_drain() {
     // Ten seconds to close a store: it has been flushed with every write.
     for (path, word, before) in [
         ("deploy/compose.yaml", "stop_grace_period: ", 0),
+        ("deploy/compose.replicas.yaml", "stop_grace_period: ", 0),
         ("deploy/facematch.service", "TimeoutStopSec=", 0),
         ("deploy/kubernetes/base/statefulset.yaml", "terminationGracePeriodSeconds: ", pause),
     ] {
@@ -82,7 +90,9 @@ fn user_and_compiler_are_the_same_everywhere() {
     let user = number_after(&image, "\nUSER ");
     assert_ne!(user, 0);
     assert_eq!(number_after(&image, "--chown="), user);
-    assert_eq!(number_after(&read("deploy/compose.yaml"), "user: \""), user);
+    for path in ["deploy/compose.yaml", "deploy/compose.replicas.yaml"] {
+        assert_eq!(number_after(&read(path), "user: \""), user, "{path}");
+    }
     for word in ["runAsUser: ", "runAsGroup: ", "fsGroup: "] {
         assert_eq!(number_after(&read("deploy/kubernetes/base/statefulset.yaml"), word), user, "{word}");
     }

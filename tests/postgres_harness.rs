@@ -168,10 +168,47 @@ fn vectors_are_searched_on_named_postgres() {
     println!("pgvector {version}, {}", psql_named(&url, "select version()"));
 }
 
+/// Tables as a gallery has them (docs/scaling.md, "Citus"), distributed and not: the nearest rows, and the records that go with
+/// them, are the same.
 #[test]
 #[ignore = "NOT RUN: FACEMATCH_TEST_CITUS_URL names no server"]
-fn workers_are_there_on_named_citus() {
+fn shards_answer_as_one_table_on_named_citus() {
     let url = named("FACEMATCH_TEST_CITUS_URL");
     println!("{}, {}", psql_named(&url, "select citus_version()"), psql_named(&url, "select version()"));
     assert_ne!(psql_named(&url, "select count(*) from citus_get_active_worker_nodes()"), "0");
+    let drop_all = "drop table if exists try_row, try_identity, try_plain";
+    let row = "(identity_id text collate \"C\", template_id text collate \"C\", features halfvec(64) not null, \
+               primary key (identity_id, template_id))";
+    for sql in [
+        "create extension if not exists vector",
+        drop_all,
+        &format!("create table try_plain {row}"),
+        &format!("create table try_row {row}"),
+        "create table try_identity (id text collate \"C\" primary key, record bytea not null)",
+        "select create_distributed_table('try_identity', 'id', shard_count := 8)",
+        "select create_distributed_table('try_row', 'identity_id', colocate_with := 'try_identity')",
+        "insert into try_plain select 'p' || n, '0', (select array_agg(sin(n * v * v))::real[] from generate_series(1, 64) v) \
+         from generate_series(1, 2000) n",
+        "insert into try_identity select identity_id, convert_to(identity_id, 'UTF8') from try_plain",
+        "insert into try_row select * from try_plain",
+        "create index on try_row using hnsw (features halfvec_ip_ops)",
+    ] {
+        psql_named(&url, sql);
+    }
+    let probe = psql_named(&url, "select features from try_plain where identity_id = 'p77'");
+    let nearest = |table: &str| {
+        let nearest = format!(
+            "select identity_id, features <#> '{probe}' as distance from {table} order by features <#> '{probe}' limit 10"
+        );
+        let records = format!(
+            "select n.identity_id, n.distance, convert_from(i.record, 'UTF8') from ({nearest}) n \
+             join try_identity i on i.id = n.identity_id order by 2, 1"
+        );
+        (psql_named(&url, &nearest), psql_named(&url, &records))
+    };
+    // That an index can be made is seen; the answers are compared without it, since a graph may miss some.
+    psql_named(&url, "drop index try_row_features_idx");
+    assert_eq!(nearest("try_row"), nearest("try_plain"));
+    assert!(nearest("try_row").1.starts_with("p77|"));
+    psql_named(&url, drop_all);
 }

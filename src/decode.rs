@@ -1,5 +1,7 @@
 //! Bytes → upright RGB image within limits. The one place where photo bytes enter.
 
+mod header;
+
 use std::io::Cursor;
 
 use image::metadata::Orientation;
@@ -86,13 +88,7 @@ impl PhotoError {
 ///
 /// *Errors*: every variant of [`PhotoError`]. *Cost*: 4 ms for a 2-megapixel JPEG.
 pub fn decode(bytes: &[u8], limits: &PhotoLimits) -> Result<RgbImage, PhotoError> {
-    if bytes.is_empty() {
-        return Err(PhotoError::Empty);
-    }
-    if bytes.len() > limits.bytes_max {
-        return Err(PhotoError::TooManyBytes { found: bytes.len(), limit: limits.bytes_max });
-    }
-    let format = supported_format(bytes)?;
+    let (format, stated) = check_bytes(bytes, limits)?;
     // A decoder that panics on hostile bytes (of 43,848 mutated JPEGs two made one: a failed bounds check) must not cost
     // more than the photo.
     let decoded = std::panic::catch_unwind(|| match format {
@@ -101,27 +97,40 @@ pub fn decode(bytes: &[u8], limits: &PhotoLimits) -> Result<RgbImage, PhotoError
     });
     let (mut picture, orientation) =
         decoded.unwrap_or_else(|_| Err(PhotoError::Undecodable("the decoder panicked".into())))?;
+    // Room was made for what the header states.
+    if stated != Some((picture.width(), picture.height())) {
+        return Err(PhotoError::Undecodable("the picture is of another size than the header states".into()));
+    }
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
+}
+
+/// Width and height as the header states them; `None` where it states none.
+type Stated = Option<(u32, u32)>;
+
+/// What can be told without a decoder.
+fn check_bytes(bytes: &[u8], limits: &PhotoLimits) -> Result<(ImageFormat, Stated), PhotoError> {
+    if bytes.is_empty() {
+        return Err(PhotoError::Empty);
+    }
+    if bytes.len() > limits.bytes_max {
+        return Err(PhotoError::TooManyBytes { found: bytes.len(), limit: limits.bytes_max });
+    }
+    let format = supported_format(bytes)?;
+    let stated = header::size(bytes, format);
+    if let Some((width_px, height_px)) = stated {
+        check_size(width_px, height_px, limits)?;
+    }
+    Ok((format, stated))
 }
 
 /// Returns how many pixels will be decoded of a photo, by its header; none of what is no picture that is read or is over the
 /// limits, whatever it states.
 ///
-/// *Cost*: microseconds; nothing is decoded.
+/// *Cost*: microseconds; no decoder sees it.
 pub fn pixels(bytes: &[u8], limits: &PhotoLimits) -> u64 {
-    let Ok(format) = supported_format(bytes) else { return 0 };
-    let size = std::panic::catch_unwind(|| match format {
-        ImageFormat::Jpeg => {
-            let decoder = JpegDecoder::new(bytes).ok()?;
-            Some((u32::from(decoder.header().width), u32::from(decoder.header().height)))
-        }
-        format => ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().ok(),
-    });
-    match size {
-        Ok(Some((width_px, height_px))) if check_size(width_px, height_px, limits).is_ok() => {
-            u64::from(width_px) * u64::from(height_px)
-        }
+    match check_bytes(bytes, limits) {
+        Ok((_, Some((width_px, height_px)))) => u64::from(width_px) * u64::from(height_px),
         _ => 0,
     }
 }
@@ -264,6 +273,9 @@ mod tests {
         bytes.into_inner()
     }
 
+    const FORMATS: [ImageFormat; 6] =
+        [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Tiff];
+
     fn gradient(width: u32, height: u32) -> DynamicImage {
         DynamicImage::ImageRgb8(RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8 * 3, y as u8 * 3, 90])))
     }
@@ -299,11 +311,43 @@ mod tests {
     #[test]
     fn pixels_are_counted_of_what_will_be_decoded_alone() {
         let limits = PhotoLimits { pixels_max: 800, ..PhotoLimits::default() };
-        for format in [ImageFormat::Jpeg, ImageFormat::Png] {
+        for format in FORMATS {
             assert_eq!(pixels(&encoded(&gradient(40, 20), format), &limits), 800);
             assert_eq!(pixels(&encoded(&gradient(40, 21), format), &limits), 0);
         }
         assert_eq!(pixels(b"hello", &limits), 0);
+    }
+
+    #[test]
+    fn header_states_what_is_decoded() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/photo");
+        let corpus = std::fs::read_dir(root).expect("a corpus").map(|entry| entry.expect("an entry").path());
+        let corpus = corpus.map(|path| std::fs::read(path).expect("a photo"));
+        let made = FORMATS.into_iter().flat_map(|format| [(1, 1), (80, 2), (3, 70)].map(|(w, h)| (format, w, h)));
+        let made = made.map(|(format, width, height)| encoded(&gradient(width, height), format));
+        let limits = PhotoLimits::default();
+        for photo in made.chain(corpus) {
+            if let Ok(picture) = decode(&photo, &limits) {
+                let (width, height) = picture.dimensions();
+                assert_eq!(pixels(&photo, &limits), u64::from(width) * u64::from(height));
+            }
+        }
+    }
+
+    #[test]
+    fn header_with_rows_from_the_top_or_a_second_frame_is_not_misread() {
+        let limits = PhotoLimits::default();
+        let mut bmp = encoded(&gradient(40, 20), ImageFormat::Bmp);
+        bmp[22..26].copy_from_slice(&(-20i32).to_le_bytes());
+        assert_eq!((pixels(&bmp, &limits), decode(&bmp, &limits).expect("a picture").height()), (800, 20));
+        // Two sizes in one file: whichever a decoder takes, it is the one that room was made for, or an error.
+        let mut jpeg = encoded(&gradient(40, 20), ImageFormat::Jpeg);
+        let frame = jpeg.windows(2).position(|two| two == [0xff, 0xc0]).expect("a frame header");
+        let second: Vec<u8> = jpeg[frame..frame + 19].to_vec();
+        jpeg.splice(frame..frame, second);
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[0, 2, 0, 3]);
+        assert_eq!(pixels(&jpeg, &limits), 6);
+        assert!(decode(&jpeg, &limits).is_err(), "of another size");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use self::reading::{Origin, Reading, StatedSetting};
 pub use self::reference::reference;
-use crate::decode::PhotoLimits;
+use crate::decode::{Isolation, PhotoLimits};
 use crate::gallery::{KeyError, MasterKey};
 use crate::model::{PackSource, Proxy, Tuning, shown_address};
 use crate::runtime::machine;
@@ -68,7 +68,7 @@ const fn setting(
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 52] = [
+pub const SETTINGS: [Setting; 53] = [
     setting(
         "pack",
         "FACEMATCH_PACK",
@@ -200,6 +200,13 @@ pub const SETTINGS: [Setting; 52] = [
         "0",
         Scope::Server,
         "Threads that turn photos into templates; 0 is one a core",
+    ),
+    setting(
+        "isolate_decoding",
+        "FACEMATCH_ISOLATE_DECODING",
+        "no",
+        Scope::Server,
+        "yes or no: whether photos are decoded in processes of their own, one a worker, that may do nothing else; Linux alone",
     ),
     setting(
         "queue_max",
@@ -441,6 +448,8 @@ pub struct Config {
     pub proxy: Proxy,
     /// What a photo may cost.
     pub photo: PhotoLimits,
+    /// How photos are decoded in processes of their own; `None`: they are not.
+    pub isolation: Option<Isolation>,
     /// Address to listen on.
     pub listen: SocketAddr,
     /// Folder of the store that is on this machine.
@@ -610,6 +619,11 @@ impl Values {
         let share = usize::try_from(memory / MEMORY_SHARE).unwrap_or(usize::MAX);
         let workers = or_else_of_zero(self.number("workers", 0, WORKERS_MAX), cores);
         let message_bytes_max = self.number("message_bytes_max", 1, MESSAGE_BYTES_LIMIT);
+        let photo = PhotoLimits {
+            bytes_max: self.number("photo_bytes_max", 1, MESSAGE_BYTES_LIMIT),
+            pixels_max: self.number("photo_pixels_max", 1, 1 << 30),
+            side_max_px: self.number("photo_side_max_px", 1, 65_535),
+        };
         Config {
             pack: self.stated("pack"),
             pack_files: self.path("pack_files"),
@@ -620,11 +634,8 @@ impl Values {
             proxy: self.proxy(),
             runtime_library: self.path("runtime_library"),
             tuning: self.tuning(folders.cache.clone()),
-            photo: PhotoLimits {
-                bytes_max: self.number("photo_bytes_max", 1, MESSAGE_BYTES_LIMIT),
-                pixels_max: self.number("photo_pixels_max", 1, 1 << 30),
-                side_max_px: self.number("photo_side_max_px", 1, 65_535),
-            },
+            photo,
+            isolation: self.isolation(&photo),
             listen: self.parse("listen", "an address such as 127.0.0.1:50051", SocketAddr::from(([127, 0, 0, 1], 0))),
             data: self.path("data").unwrap_or_default(),
             store: self.store(),

@@ -1,12 +1,23 @@
 //! Bytes → upright RGB image within limits. The one place where photo bytes enter.
 
+#[cfg(target_os = "linux")]
+mod apart;
+#[cfg(target_os = "linux")]
+mod confinement;
+mod decoder;
+#[cfg(target_os = "linux")]
+mod frames;
 mod header;
+#[cfg(target_os = "linux")]
+pub(crate) mod worker;
 
 use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use libjpeg_turbo_rs::{DecodeLimits, Decoder as JpegDecoder, JpegError, PixelFormat};
+
+pub use self::decoder::{Decoder, DecoderError, Decoders, Isolation};
 
 /// What a photo may cost. Checked before anything is allocated for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +77,33 @@ pub enum PhotoError {
     /// The bytes are not a valid picture.
     #[error("the photo cannot be decoded")]
     Undecodable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The process that photos are decoded in, where that is not this one, did not survive it.
+    #[error("the photo ended the process that decoded it: {how}")]
+    DecoderDied {
+        /// How.
+        how: DecoderEnd,
+    },
+}
+
+/// How a process that decodes photos ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecoderEnd {
+    /// By itself or by a signal, such as that of a limit.
+    Died,
+    /// It was ended for taking too long.
+    TooLong,
+    /// It was ended for an answer that is none.
+    Nonsense,
+}
+
+impl std::fmt::Display for DecoderEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            DecoderEnd::Died => "it died",
+            DecoderEnd::TooLong => "it took too long",
+            DecoderEnd::Nonsense => "it answered nonsense",
+        })
+    }
 }
 
 impl PhotoError {
@@ -77,6 +115,7 @@ impl PhotoError {
             PhotoError::UnsupportedFormat { .. } => "PHOTO_UNSUPPORTED_FORMAT",
             PhotoError::Truncated => "PHOTO_TRUNCATED",
             PhotoError::Undecodable(_) => "PHOTO_UNDECODABLE",
+            PhotoError::DecoderDied { .. } => "PHOTO_DECODER_DIED",
         }
     }
 }
@@ -86,7 +125,7 @@ impl PhotoError {
 /// The EXIF orientation is applied. Gray, CMYK, palette and 16-bit pictures are converted; alpha is dropped, as OpenCV
 /// and so InsightFace do (the colours under it are kept: blending would turn a fully transparent photo black).
 ///
-/// *Errors*: every variant of [`PhotoError`]. *Cost*: 4 ms for a 2-megapixel JPEG.
+/// *Errors*: every variant of [`PhotoError`] but [`PhotoError::DecoderDied`]. *Cost*: 4 ms for a 2-megapixel JPEG.
 pub fn decode(bytes: &[u8], limits: &PhotoLimits) -> Result<RgbImage, PhotoError> {
     let (format, stated) = check_bytes(bytes, limits)?;
     // A decoder that panics on hostile bytes (of 43,848 mutated JPEGs two made one: a failed bounds check) must not cost

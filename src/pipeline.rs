@@ -8,7 +8,7 @@ use image::RgbImage;
 use crate::biometrics::face::{Face, FaceSelection, NotChosen};
 use crate::biometrics::ids::PackId;
 use crate::biometrics::template::Template;
-use crate::decode::{PhotoLimits, decode};
+use crate::decode::Decoder;
 use crate::detect::input::Letterbox;
 use crate::detect::scales::Scales;
 use crate::detect::suppress::suppress;
@@ -56,7 +56,7 @@ pub struct Pipeline {
     pack: Arc<Pack>,
     detector: DetectorSession,
     recognizer: RecognizerSession,
-    limits: PhotoLimits,
+    decoder: Decoder,
     times: StageTimes,
     /// The detector's input. Its memory is used again.
     input: Tensor,
@@ -69,12 +69,18 @@ pub struct Pipelines {
 }
 
 impl Pipelines {
-    /// Opens the networks of some packs.
+    /// Opens the networks of some packs, with one decoder for all; limits of photos are one that decodes in this process.
     ///
     /// *Errors*: those of opening a model.
-    pub fn open(first: &Arc<Pack>, others: &[Arc<Pack>], limits: PhotoLimits) -> Result<Self, PackError> {
-        let others = others.iter().map(|pack| Pipeline::open(Arc::clone(pack), limits));
-        Ok(Self { first: Pipeline::open(Arc::clone(first), limits)?, others: others.collect::<Result<_, _>>()? })
+    pub fn open(first: &Arc<Pack>, others: &[Arc<Pack>], decoder: impl Into<Decoder>) -> Result<Self, PackError> {
+        let decoder = decoder.into();
+        let open = |pack: &Arc<Pack>| Pipeline::open(Arc::clone(pack), decoder.clone());
+        Ok(Self { first: open(first)?, others: others.iter().map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// Gets ready on the thread that will use it.
+    pub fn start(&self) {
+        self.first.decoder.start();
     }
 
     /// Returns the first pack's.
@@ -104,9 +110,10 @@ impl Pipeline {
     /// Opens the pack's networks.
     ///
     /// *Errors*: those of opening a model.
-    pub fn open(pack: Arc<Pack>, limits: PhotoLimits) -> Result<Self, PackError> {
+    pub fn open(pack: Arc<Pack>, decoder: impl Into<Decoder>) -> Result<Self, PackError> {
         let (detector, recognizer) = (pack.open_detector()?, pack.open_recognizer()?);
-        Ok(Self { pack, detector, recognizer, limits, times: StageTimes::default(), input: Tensor::default() })
+        let decoder = decoder.into();
+        Ok(Self { pack, detector, recognizer, decoder, times: StageTimes::default(), input: Tensor::default() })
     }
 
     /// Returns how long the stages of the photos since the last call of this took.
@@ -116,17 +123,18 @@ impl Pipeline {
 
     /// Finds the faces in a photo. None is an answer.
     ///
-    /// *Errors*: [`Error::Photo`]; [`Error::Internal`] where a network fails.
+    /// *Errors*: those of [`Decoder::decode`]; [`Error::Internal`] where a network fails.
     pub fn detect(&mut self, photo: &[u8], settings: &DetectionSettings) -> Result<Detected, Error> {
         let picture = self.decode(photo)?;
         let mut detected = self.detect_in(&picture, settings)?;
         detected.faces.iter_mut().for_each(|face| face.quality = measure(&picture, face, None));
+        self.decoder.take_back(picture);
         Ok(detected)
     }
 
     /// Finds the faces in a photo and computes the templates of those that the rule chooses.
     ///
-    /// *Errors*: [`Error::Photo`]; [`Error::Internal`] where a network fails. No face is no error here: see
+    /// *Errors*: those of [`Decoder::decode`]; [`Error::Internal`] where a network fails. No face is no error here: see
     /// [`Acquired::chosen`].
     pub fn acquire(
         &mut self,
@@ -144,6 +152,7 @@ impl Pipeline {
         for (index, face) in detected.faces.iter_mut().enumerate() {
             face.quality = measure(&picture, face, chips.get(&index));
         }
+        self.decoder.take_back(picture);
         self.times.end(clock);
         let chosen = match chosen {
             Ok(_) if chips.is_empty() => Err(NotChosen::NoFace),
@@ -155,9 +164,9 @@ impl Pipeline {
 
     fn decode(&mut self, photo: &[u8]) -> Result<RgbImage, Error> {
         let clock = StageClock::start(Stage::Decode);
-        let picture = decode(photo, &self.limits);
+        let picture = self.decoder.decode(photo);
         self.times.end(clock);
-        Ok(picture?)
+        picture
     }
 
     /// Finds the faces, by falling score; nothing is measured of them yet.

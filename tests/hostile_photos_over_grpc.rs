@@ -69,16 +69,24 @@ const TRUNCATIONS: usize = 200;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_hard_photo_has_its_outcome() {
     let Some(shared) = common::shared("every_hard_photo_has_its_outcome") else { return };
-    let data = tempfile::tempdir().expect("a folder");
-    let running = common::serve(&shared, data.path(), &[]).await;
     let folder = shared.join("faces/hard");
     let listed: Vec<&str> = HARD.iter().map(|(name, _)| *name).collect();
     for name in names(&folder) {
         assert!(listed.contains(&name.as_str()), "{name} has no outcome in this test");
     }
+    // Decoded here, and in processes of their own.
+    for apart in ["no", "yes"] {
+        let data = tempfile::tempdir().expect("a folder");
+        let running = common::serve(&shared, data.path(), &[("isolate_decoding", apart)]).await;
+        every_outcome(&running, &folder).await;
+        running.stop().await;
+    }
+}
+
+async fn every_outcome(running: &common::Running, folder: &std::path::Path) {
     for (name, expected) in &HARD {
         let photo = std::fs::read(folder.join(name)).expect(name);
-        let reply = detect(&running, photo).await;
+        let reply = detect(running, photo).await;
         let found = match &reply {
             Ok(reply) => Outcome::Faces(reply.faces.len()),
             Err(status) => {
@@ -93,7 +101,6 @@ async fn every_hard_photo_has_its_outcome() {
         };
         assert_eq!(found, *expected, "{name}");
     }
-    running.stop().await;
 }
 
 /// Upright: however the file is turned, the face is where it is in the photo as a person sees it.

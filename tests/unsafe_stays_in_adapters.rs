@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 /// Calls of the C library, and kernels for instruction sets. A new one is a decision, made here.
-const ADAPTERS: [&str; 7] = [
+const ADAPTERS: [&str; 8] = [
+    "decode/confinement.rs",
     "gallery/embedded/coarse.rs",
     "gallery/embedded/coarse/kernel.rs",
     "gallery/embedded/coarse/quantize.rs",

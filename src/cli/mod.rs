@@ -6,6 +6,8 @@ mod audit;
 mod calibrate;
 mod config;
 mod curve;
+#[cfg(target_os = "linux")]
+mod decode_worker;
 mod detect;
 mod doctor;
 mod draw;
@@ -139,6 +141,10 @@ const SCOPES: [(&str, &[Scope]); 19] = [
 ///
 /// *Errors*: what went wrong and in doing what.
 pub fn run() -> anyhow::Result<Answer> {
+    #[cfg(target_os = "linux")]
+    if let Some(done) = decode_worker::run() {
+        return done;
+    }
     let matches = command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let reading = Reading::of_process(&stated_settings(&matches), cli.config.as_deref());
@@ -211,6 +217,9 @@ fn flags(scopes: &[Scope]) -> impl Iterator<Item = Arg> {
             .help(format!("{} [env: {}]{default}", setting.help, setting.env))
             .help_heading("Settings")
             .hide_short_help(setting.key.contains("_max"))
+            // What is off unless it is said may be said without a value.
+            .num_args(usize::from(setting.default != "no")..=1)
+            .default_missing_value("yes")
     })
 }
 
@@ -247,5 +256,19 @@ mod tests {
         assert_eq!(stated.get("endpoint").map(String::as_str), Some("http://h:1"));
         assert_eq!(stated.get("log_format").map(String::as_str), Some("json"));
         assert_eq!(stated.len(), 2);
+    }
+
+    #[test]
+    fn flag_of_what_is_off_needs_no_value() {
+        let stated = |line: &[&str]| {
+            let line = ["facematch", "serve"].iter().chain(line);
+            command().try_get_matches_from(line).map(|matches| stated_settings(&matches))
+        };
+        for line in [&["--isolate-decoding"][..], &["--isolate-decoding", "yes"], &["--isolate-decoding", "--json"]] {
+            let stated = stated(line).expect("a command line");
+            assert_eq!(stated.get("isolate_decoding").map(String::as_str), Some("yes"), "{line:?}");
+        }
+        assert_eq!(stated(&["--isolate-decoding", "no"]).expect("one")["isolate_decoding"], "no");
+        assert!(stated(&["--keys"]).is_err(), "which of two words is not said");
     }
 }

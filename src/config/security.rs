@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Config, QUEUE_LIMIT, TIME_LIMIT_MS, Values, or_else_of_zero};
+use crate::decode::{Isolation, PhotoLimits};
 use crate::runtime::machine;
 
 /// Connections where nothing is stated, and the share of the files that the process may have open that they may take.
@@ -114,6 +115,14 @@ impl Values {
         origins
     }
 
+    pub(super) fn isolation(&mut self, photo: &PhotoLimits) -> Option<Isolation> {
+        let is_wanted = self.one_of("isolate_decoding", &["no", "yes"]) == "yes";
+        if is_wanted && cfg!(not(target_os = "linux")) {
+            self.faults.push("isolate_decoding needs what Linux alone has: a process that ends with its server".into());
+        }
+        is_wanted.then(|| Isolation::of(photo))
+    }
+
     pub(super) fn one_of(&mut self, key: &str, words: &[&'static str]) -> &'static str {
         let stated = self.text(key);
         let first = words.first().copied().unwrap_or_default();
@@ -154,6 +163,17 @@ mod tests {
         load(&[&tls[..], &[beyond, ("keys", "required")]].concat(), &[], "").expect("safe");
         load(&[beyond, ("insecure_listen", "yes")], &[], "").expect("meant");
         load(&[("listen", "[::1]:1")], &[], "").expect("this machine");
+    }
+
+    #[test]
+    fn photos_are_decoded_apart_where_that_is_said() {
+        assert!(load(&[], &[], "").expect("a config").isolation.is_none());
+        assert!(faults(&[("isolate_decoding", "on")]).contains("isolate_decoding must be no or yes, found \"on\""));
+        if cfg!(target_os = "linux") {
+            let limits = [("isolate_decoding", "yes"), ("photo_pixels_max", "1000000")];
+            let isolation = load(&limits, &[], "").expect("a config").isolation.expect("it is said");
+            assert!((20_000_000..200_000_000).contains(&isolation.memory_bytes_max), "{isolation:?}");
+        }
     }
 
     #[test]

@@ -248,6 +248,7 @@ impl Drop for Worker {
 
 impl Worker {
     fn run(mut self) {
+        self.pipelines.start();
         while let Some(job) = self.queue.pop() {
             if catch_unwind(AssertUnwindSafe(|| job(&mut self.pipelines))).is_ok() {
                 continue;
@@ -255,7 +256,10 @@ impl Worker {
             // A bad photo costs itself alone. What a panic left in the sessions is not trusted.
             tracing::error!("a job panicked; opening the worker's sessions again");
             match (self.reopen)() {
-                Ok(pipelines) => self.pipelines = pipelines,
+                Ok(pipelines) => {
+                    self.pipelines = pipelines;
+                    self.pipelines.start();
+                }
                 Err(error) => {
                     tracing::error!(%error, "a worker's sessions cannot be opened again; it ends");
                     return;

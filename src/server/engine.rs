@@ -11,7 +11,7 @@ use crate::access::Keys;
 use crate::biometrics::calibration::KnownCurve;
 use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, PackId};
-use crate::decode::{self, PhotoLimits};
+use crate::decode::{self, Decoders, PhotoLimits};
 use crate::error::Error;
 use crate::gallery::{CurveOwner, Galleries, Health};
 use crate::model::Pack;
@@ -35,6 +35,7 @@ pub(super) struct Engine {
     /// Serve galleries of theirs: beside the first, while galleries move from one to the other.
     pub other_packs: Vec<Arc<Pack>>,
     pub photo_limits: PhotoLimits,
+    pub decoders: Arc<Decoders>,
     pub admission: Arc<Admission>,
     pub workers: Workers,
     pub searches: Arc<Searches>,
@@ -166,6 +167,6 @@ impl Engine {
 
     /// Tells whether the engine can do all its work.
     pub(super) fn is_healthy(&self) -> bool {
-        self.workers.are_alive() && self.galleries.health() == Health::Ready
+        self.workers.are_alive() && self.decoders.are_well() && self.galleries.health() == Health::Ready
     }
 }

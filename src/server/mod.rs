@@ -64,6 +64,7 @@ use crate::contract::gallery_service_server::GalleryServiceServer;
 use crate::contract::key_service_server::KeyServiceServer;
 use crate::contract::match_service_server::MatchServiceServer;
 use crate::contract::{self as proto};
+use crate::decode::{DecoderError, Decoders};
 use crate::error::Error;
 use crate::gallery::{Galleries, KeyError, OpenError, open_galleries};
 use crate::model::{Pack, PackError};
@@ -147,6 +148,9 @@ pub enum ServerError {
     /// The keys cannot be read.
     #[error("cannot read the access keys")]
     Keys(#[source] Error),
+    /// Photos cannot be decoded where they should be.
+    #[error(transparent)]
+    Decoder(#[from] DecoderError),
     /// The operating system refused a thread.
     #[error("cannot start the workers")]
     Threads(#[source] std::io::Error),
@@ -250,7 +254,7 @@ impl Server {
 async fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     let key = config.master_key()?;
     let packs = config.clone();
-    let Packs { pack, other_packs, pipelines, open } =
+    let Packs { pack, other_packs, decoders, pipelines, open } =
         tokio::task::spawn_blocking(move || load_packs(&packs)).await??;
     let galleries = open_galleries(config.store()?, key).await?;
     let keys = Arc::new(open_keys(config, galleries.as_ref()).await?);
@@ -261,6 +265,7 @@ async fn open_engine(config: &Config) -> Result<Engine, ServerError> {
         pack,
         other_packs,
         photo_limits: config.photo,
+        decoders,
         admission: Admission::new(capacity),
         workers,
         searches: Searches::new(machine::cores(), config.search_wait_max),
@@ -277,6 +282,7 @@ async fn open_engine(config: &Config) -> Result<Engine, ServerError> {
 struct Packs<O> {
     pack: Arc<Pack>,
     other_packs: Vec<Arc<Pack>>,
+    decoders: Arc<Decoders>,
     pipelines: Vec<Pipelines>,
     /// Makes another.
     open: O,
@@ -288,19 +294,27 @@ fn load_packs(
 ) -> Result<Packs<impl Fn() -> Result<Pipelines, PackError> + Send + Sync + use<>>, ServerError> {
     let pack = Arc::new(Pack::load(&config.pack_source()?)?);
     tracing::info!(name = pack.name, licence = pack.licence, "model pack loaded");
-    let limits = config.photo;
     let others = config.other_pack_sources()?;
     let other_packs =
         others.iter().map(|source| Ok(Arc::new(Pack::load(source)?))).collect::<Result<Vec<_>, PackError>>()?;
     for other in &other_packs {
         tracing::info!(name = other.name, licence = other.licence, pack = %other.id, "another model pack loaded");
     }
+    let decoders = Arc::new(open_decoders(config)?);
     let open = {
-        let (pack, others) = (Arc::clone(&pack), other_packs.clone());
-        move || Pipelines::open(&pack, &others, limits)
+        let (pack, others, decoders) = (Arc::clone(&pack), other_packs.clone(), Arc::clone(&decoders));
+        move || Pipelines::open(&pack, &others, decoders.open())
     };
     let pipelines = (0..config.workers).map(|_| open()).collect::<Result<Vec<_>, _>>()?;
-    Ok(Packs { pack, other_packs, pipelines, open })
+    Ok(Packs { pack, other_packs, decoders, pipelines, open })
+}
+
+fn open_decoders(config: &Config) -> Result<Decoders, ServerError> {
+    let decoders = Decoders::new(config.photo, config.isolation.clone());
+    if let Some(lacking) = decoders.try_one()? {
+        tracing::warn!(lacking, "processes that decode photos have limits, but no filter of system calls");
+    }
+    Ok(decoders)
 }
 
 async fn open_keys(config: &Config, galleries: &dyn Galleries) -> Result<Keys, ServerError> {

@@ -1,6 +1,7 @@
 //! What the tests share: real models and photos, where they are, and what to do where they are not.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part")]
 
+pub mod decoders;
 pub mod packs;
 pub mod program;
 pub mod samples;
@@ -136,12 +137,22 @@ pub async fn serve_starter(data: &Path, settings: &[(&str, &str)]) -> Running {
     start(&starter_pack(), data, settings).await
 }
 
+/// Starts one whose settings are changed further than settings can be stated.
+pub async fn serve_starter_with(data: &Path, settings: &[(&str, &str)], change: impl FnOnce(&mut Config)) -> Running {
+    let mut config = config(&starter_pack(), data, settings);
+    change(&mut config);
+    connect(Server::start(&config).await.expect("start a server")).await
+}
+
 pub fn starter_pack() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/starter")
 }
 
 async fn start(pack: &Path, data: &Path, settings: &[(&str, &str)]) -> Running {
-    let server = start_server(pack, data, settings).await.expect("start a server");
+    connect(start_server(pack, data, settings).await.expect("start a server")).await
+}
+
+async fn connect(server: Server) -> Running {
     let address = format!("http://{}", server.address());
     let channel = Channel::from_shared(address).expect("an address").connect().await.expect("connect");
     Running { server, channel }
@@ -153,6 +164,10 @@ pub async fn start_server(
     data: &Path,
     settings: &[(&str, &str)],
 ) -> Result<Server, facematch::server::ServerError> {
+    Server::start(&config(pack, data, settings)).await
+}
+
+fn config(pack: &Path, data: &Path, settings: &[(&str, &str)]) -> Config {
     let text = |path: &Path| path.to_str().expect("a UTF-8 path").to_owned();
     let mut flags: BTreeMap<String, String> =
         settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -164,8 +179,11 @@ pub async fn start_server(
     if let Some(library) = std::env::var("ORT_DYLIB_PATH").ok().filter(|path| !path.is_empty()) {
         flags.insert("runtime_library".to_owned(), library);
     }
-    let config = Config::load_from(&flags, None, |_| None).expect("settings");
-    Server::start(&config).await
+    let mut config = Config::load_from(&flags, None, |_| None).expect("settings");
+    if let Some(isolation) = &mut config.isolation {
+        *isolation = decoders::isolation(&config.photo);
+    }
+    config
 }
 
 impl Running {

@@ -64,6 +64,10 @@ impl Served {
         Self { child, endpoint }
     }
 
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn client(&self, shared: &Path, arguments: &[&str]) -> Command {
         let mut command = program(shared);
         command.args(arguments).args(["--endpoint", &self.endpoint]);

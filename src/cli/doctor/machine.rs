@@ -6,6 +6,7 @@ use indicatif::BinaryBytes;
 
 use super::Finding;
 use crate::config::Config;
+use crate::decode::Decoders;
 use crate::runtime::machine;
 
 /// Files besides one a call's connection: the store's, the networks', the log's.
@@ -29,7 +30,28 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     );
     findings.push(memory(machine::memory_bytes(), config.in_flight_bytes_max as u64));
     findings.push(cores(machine::cores(), config.workers));
+    if config.isolation.is_some() {
+        findings.push(decoders(&Decoders::new(config.photo, config.isolation.clone())));
+    }
     findings
+}
+
+/// Starts a process as photos would be decoded in.
+fn decoders(decoders: &Decoders) -> Finding {
+    const NAME: &str = "decoders";
+    match decoders.try_one() {
+        Ok(None) => Finding::ok(NAME, "photos are decoded in processes that may do nothing else"),
+        Ok(Some(lacking)) => Finding::warn(
+            NAME,
+            format!("processes that decode photos have limits, but no filter of system calls: {lacking}"),
+            "let the service call seccomp and prctl: SystemCallFilter=seccomp of the unit, the container's own profile",
+        ),
+        Err(error) => Finding::fail(
+            NAME,
+            format!("{:#}", anyhow::Error::new(error)),
+            "allow one process more a worker (TasksMax= of the unit, pids_limit of the container), or leave isolate_decoding off",
+        ),
+    }
 }
 
 /// Reads the limit in force from `/proc/self/limits`; one that is none is the largest number.

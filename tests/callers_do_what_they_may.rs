@@ -354,7 +354,12 @@ async fn server_that_asks_for_keys_does_not_start_where_nobody_could_make_one() 
     let keys = ("keys", "required".to_owned());
     assert!(refused(vec![keys.clone()]).await.contains("facematch key generate"));
     let short = data.path().join("short.key");
-    std::fs::write(&short, "tooshort").expect("write");
+    common::write_secret(&short, "tooshort");
     let short = ("admin_key_file", short.to_str().expect("a path").to_owned());
-    assert!(refused(vec![keys, short]).await.contains("32 to 256 bytes"));
+    assert!(refused(vec![keys.clone(), short]).await.contains("32 to 256 bytes"));
+    let open = data.path().join("open.key");
+    common::write_secret(&open, ADMIN_KEY);
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("a mode");
+    let open = ("admin_key_file", open.to_str().expect("a path").to_owned());
+    assert!(refused(vec![keys, open]).await.contains("by others than its owner (mode 644)"));
 }

@@ -84,7 +84,7 @@ async fn idle_connections_make_way_for_the_next() {
 async fn connections_whose_calls_are_refused_make_way() {
     let data = tempfile::tempdir().expect("a folder");
     let key = data.path().join("admin.key");
-    std::fs::write(&key, "k".repeat(40)).expect("write");
+    common::write_secret(&key, &"k".repeat(40));
     let key = key.to_str().expect("a path");
     let settings = [("connections_max", "4"), ("keys", "required"), ("admin_key_file", key)];
     let running = common::serve_starter(&data.path().join("store"), &settings).await;

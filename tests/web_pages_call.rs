@@ -84,7 +84,7 @@ async fn page_needs_a_key_like_everybody() {
     let data = tempfile::tempdir().expect("a folder");
     let key = "a-key-of-the-admin-which-is-long-enough-for-one";
     let file = data.path().join("admin.key");
-    std::fs::write(&file, key).expect("write");
+    common::write_secret(&file, key);
     let file = file.to_str().expect("a path");
     let settings = [("grpc_web_origins", "*"), ("keys", "required"), ("admin_key_file", file)];
     let running = common::serve_starter(&data.path().join("store"), &settings).await;

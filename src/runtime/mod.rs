@@ -6,6 +6,7 @@ pub(crate) mod disk;
 mod fair_queue;
 mod gate;
 pub mod machine;
+pub(crate) mod private_file;
 mod searches;
 mod turns;
 mod workers;

@@ -31,7 +31,9 @@ mod tls;
 mod transfer;
 mod web;
 
+use std::io::Read;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +43,7 @@ use tokio::task::JoinHandle;
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
 use tower::util::option_layer;
+use zeroize::Zeroizing;
 
 use self::access::{AccessLayer, Auditing, STRANGERS_A_SECOND};
 use self::bulk_enroll::ItemsInFlight;
@@ -69,7 +72,7 @@ use crate::error::Error;
 use crate::gallery::{Galleries, KeyError, OpenError, open_galleries};
 use crate::model::{Pack, PackError};
 use crate::pipeline::Pipelines;
-use crate::runtime::{Admission, Capacity, Searches, Workers, machine};
+use crate::runtime::{Admission, Capacity, Searches, Workers, machine, private_file};
 
 /// How often health follows the engine.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
@@ -106,6 +109,9 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// closed (CVE-2023-44487).
 const RESETS_PENDING_MAX: usize = 20;
 
+/// A key of 256 bytes and what stands around it.
+const ADMIN_KEY_FILE_BYTES_MAX: u64 = 1 << 10;
+
 /// Why a server could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -138,7 +144,19 @@ pub enum ServerError {
     Audit(#[from] AuditError),
     /// The admin key cannot be read.
     #[error("cannot read a key of 32 to 256 bytes from the admin key file {}", .0.display())]
-    AdminKey(std::path::PathBuf),
+    AdminKey(PathBuf),
+    /// Others may read the admin key.
+    #[error(
+        "the admin key file {path} can be read by others than its owner (mode {mode:03o}): make it the owner's alone by `chmod 600 \
+         {path}`, and if somebody may have read it, make another by `facematch key generate`",
+        path = path.display()
+    )]
+    AdminKeyOfOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// Keys are asked for, and nobody could make the first.
     #[error(
         "keys are required, and there is none that may make others: name a file with one as admin_key_file; `facematch key \
@@ -322,12 +340,20 @@ async fn open_keys(config: &Config, galleries: &dyn Galleries) -> Result<Keys, S
     if !config.security.keys_required {
         return Keys::open(known).map_err(ServerError::Keys);
     }
-    let admin = config.security.admin_key_file.as_ref().map(|path| {
-        let text = std::fs::read_to_string(path).ok();
-        text.and_then(|text| KeyText::stated(&text)).ok_or_else(|| ServerError::AdminKey(path.clone()))
-    });
-    let keys = Keys::required(admin.transpose()?.as_ref(), known).map_err(ServerError::Keys)?;
+    let admin = config.security.admin_key_file.as_deref().map(admin_key).transpose()?;
+    let keys = Keys::required(admin.as_ref(), known).map_err(ServerError::Keys)?;
     if keys.can_begin() { Ok(keys) } else { Err(ServerError::NoKeys) }
+}
+
+fn admin_key(path: &Path) -> Result<KeyText, ServerError> {
+    let unreadable = |_| ServerError::AdminKey(path.to_path_buf());
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    if let Some(mode) = private_file::mode_for_others(&file.metadata().map_err(unreadable)?) {
+        return Err(ServerError::AdminKeyOfOthers { path: path.to_path_buf(), mode });
+    }
+    let mut text = Zeroizing::new(String::with_capacity(ADMIN_KEY_FILE_BYTES_MAX as usize));
+    file.take(ADMIN_KEY_FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    KeyText::stated(&text).ok_or_else(|| ServerError::AdminKey(path.to_path_buf()))
 }
 
 fn warn_of_open_doors(config: &Config) {

@@ -21,7 +21,7 @@ pub const ADMIN_KEY: &str = "an-admins-own-key-of-some-forty-characters";
 /// Writes the admin's key to a file, as a setting names it.
 pub fn admin_key_file(folder: &Path) -> String {
     let path = folder.join("admin.key");
-    std::fs::write(&path, format!("{ADMIN_KEY}\n")).expect("write the key");
+    super::common::write_secret(&path, &format!("{ADMIN_KEY}\n"));
     path.to_str().expect("a UTF-8 path").to_owned()
 }
 

@@ -514,6 +514,12 @@ pub mod people {
     }
 }
 
+/// Writes a file that its owner alone may read.
+pub fn write_secret(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("write a secret");
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+}
+
 /// The stable reason of a failed call.
 pub fn reason(status: &Status) -> String {
     status.get_details_error_info().expect("an ErrorInfo").reason

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::Finding;
 use super::certificate::validity;
 use crate::config::Reading;
+use crate::runtime::private_file;
 
 /// Settings that name files of certificates, in PEM.
 const CERTIFICATES: [&str; 2] = ["tls_certificate", "tls_client_ca"];
@@ -51,14 +52,15 @@ fn certificate(name: &'static str, path: &Path, now: SystemTime) -> Finding {
 
 fn secret(name: &'static str, path: &Path) -> Finding {
     let shown = path.display();
-    match read(path) {
-        Err(error) => Finding::fail(name, format!("cannot read {shown}: {error}"), readable(name)),
-        Ok(text) if text.trim().is_empty() => Finding::fail(name, format!("{shown} is empty"), "make it anew"),
-        Ok(_) if everybody_may_read(path) => {
+    let mode = std::fs::metadata(path).ok().and_then(|metadata| private_file::mode_for_others(&metadata));
+    match (read(path), mode) {
+        (Err(error), _) => Finding::fail(name, format!("cannot read {shown}: {error}"), readable(name)),
+        (Ok(text), _) if text.trim().is_empty() => Finding::fail(name, format!("{shown} is empty"), "make it anew"),
+        (Ok(_), Some(mode)) => {
             let mend = format!("chmod 400 {shown}, and make it anew: it may be known");
-            Finding::fail(name, format!("{shown} can be read by everybody on this machine"), mend)
+            Finding::fail(name, format!("{shown} can be read by others than its owner (mode {mode:03o})"), mend)
         }
-        Ok(_) => Finding::ok(name, format!("{shown} can be read, not by everybody")),
+        (Ok(_), None) => Finding::ok(name, format!("{shown} can be read, and by nobody else")),
     }
 }
 
@@ -71,18 +73,6 @@ fn read(path: &Path) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut std::io::Read::take(std::fs::File::open(path)?, FILE_BYTES_MAX), &mut bytes)?;
     Ok(bytes.into_iter().map(char::from).collect())
-}
-
-/// Not the group: a service manager or a cluster that hands secrets over gives them to the service's group.
-#[cfg(unix)]
-fn everybody_may_read(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)
-}
-
-#[cfg(not(unix))]
-fn everybody_may_read(_path: &Path) -> bool {
-    false
 }
 
 #[cfg(test)]
@@ -116,13 +106,15 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn secret_that_is_absent_empty_or_everybodys_fails() {
+    fn secret_that_is_absent_empty_or_others_fails() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = |path: &Path| secret("admin_key_file", path).state;
         assert_eq!(state(&folder.path().join("absent")), State::Fail);
         assert_eq!(state(&file(folder.path(), " \n", 0o600)), State::Fail);
-        assert_eq!(state(&file(folder.path(), "key", 0o644)), State::Fail);
-        for mode in [0o400, 0o440, 0o600] {
+        for mode in [0o644, 0o640, 0o440] {
+            assert_eq!(state(&file(folder.path(), "key", mode)), State::Fail, "{mode:o}");
+        }
+        for mode in [0o400, 0o600] {
             assert_eq!(state(&file(folder.path(), "key", mode)), State::Ok, "{mode:o}");
         }
     }

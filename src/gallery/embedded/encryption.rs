@@ -31,6 +31,7 @@ use zeroize::Zeroizing;
 
 use super::record::{MAGIC, SEALED_VERSION};
 use crate::error::Error;
+use crate::runtime::private_file;
 
 /// Of records that are sealed: see `record.rs` for the others.
 
@@ -139,7 +140,9 @@ impl MasterKey {
         let unreadable = |source| KeyError::Unreadable { path: path.to_path_buf(), source };
         let file = std::fs::File::open(path).map_err(unreadable)?;
         // Of the file that is open: its name may lead elsewhere by now.
-        check_owners_alone(path, &file.metadata().map_err(unreadable)?)?;
+        if let Some(mode) = private_file::mode_for_others(&file.metadata().map_err(unreadable)?) {
+            return Err(KeyError::ReadableByOthers { path: path.to_path_buf(), mode });
+        }
         let mut text = Zeroizing::new(String::with_capacity(FILE_BYTES_MAX as usize));
         file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
         Self::parse(&text, &format!("the key file {}", path.display()))
@@ -187,30 +190,6 @@ impl MasterKey {
         derive(None, bytes.as_slice(), b"facematch key id", &mut id);
         Self { bytes: Arc::new(bytes), id: KeyId(id) }
     }
-}
-
-#[cfg(unix)]
-fn check_owners_alone(path: &Path, metadata: &std::fs::Metadata) -> Result<(), KeyError> {
-    use std::os::unix::fs::MetadataExt;
-    let mode = metadata.mode() & 0o777;
-    let process = std::fs::metadata("/proc/self").map_or(metadata.uid(), |process| process.uid());
-    if is_for_process_alone(mode, metadata.uid(), process) {
-        Ok(())
-    } else {
-        Err(KeyError::ReadableByOthers { path: path.to_path_buf(), mode })
-    }
-}
-
-/// The owner's alone; or root's, readable by a group, where the process is not root: so systemd hands over credentials, and
-/// Kubernetes the files of a secret, each with a group or an access list of this process's own.
-#[cfg(unix)]
-fn is_for_process_alone(mode: u32, owner: u32, process: u32) -> bool {
-    mode & 0o077 == 0 || (mode & 0o037 == 0 && owner == 0 && process != 0)
-}
-
-#[cfg(not(unix))]
-fn check_owners_alone(_path: &Path, _metadata: &std::fs::Metadata) -> Result<(), KeyError> {
-    Ok(())
 }
 
 fn derive(salt: Option<&[u8]>, from: &[u8], what: &[u8], key: &mut [u8]) {
@@ -434,14 +413,6 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("a mode");
             assert!(MasterKey::read(&path).expect("a key").id() == key(7).id());
         }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn key_file_that_the_system_hands_over_may_be_read_by_its_group() {
-        assert!(is_for_process_alone(0o440, 0, 1_000) && is_for_process_alone(0o400, 1_000, 1_000));
-        assert!(!is_for_process_alone(0o440, 1_000, 1_000) && !is_for_process_alone(0o440, 0, 0));
-        assert!(!is_for_process_alone(0o444, 0, 1_000) && !is_for_process_alone(0o460, 0, 1_000));
     }
 
     #[test]

@@ -218,11 +218,12 @@ impl Keys {
         keys
     }
 
-    /// Tells whether somebody who has no key yet may make one: the admin key, or nobody is asked for one.
+    /// Tells whether somebody may make keys: by the admin key, by another that is in force, or since nobody is asked for one.
     pub fn can_begin(&self) -> bool {
-        self.anyone.is_some()
-            || self.admin.is_some()
-            || self.list().iter().any(|key| key.grants.allow_everywhere(Scope::Admin))
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let may_make_keys =
+            |known: &Known| known.principal.grants().is_ok_and(|grants| grants.allow_everywhere(Scope::Admin));
+        self.anyone.is_some() || self.admin.is_some() || known.values().any(may_make_keys)
     }
 }
 
@@ -284,6 +285,18 @@ mod tests {
         assert!(keys.principal(Some(&old_text), None).is_err() && principal.grants().is_err());
         keys.follow(vec![new], Instant::now());
         assert!(keys.principal(Some(&mine_text), None).is_err());
+    }
+
+    #[test]
+    fn keys_are_made_by_nobody_whose_own_has_expired() {
+        let now = SystemTime::now();
+        for (expires, may) in [(None, true), (Some(now + Duration::from_secs(3_600)), true), (Some(now), false)] {
+            let (key, _) = secret_key(expires);
+            let admin = Key { grants: Grants::all(), ..key.clone() };
+            assert_eq!(Keys::required(None, vec![key, admin]).expect("keys").can_begin(), may, "{expires:?}");
+        }
+        let (reader, _) = secret_key(None);
+        assert!(!Keys::required(None, vec![reader]).expect("keys").can_begin());
     }
 
     #[test]

@@ -361,6 +361,12 @@ fn warn_of_open_doors(config: &Config) {
     if !security.grpc_web_origins.is_empty() && !security.keys_required {
         tracing::warn!("web pages of the named origins may call without keys: whoever opens one may do everything");
     }
+    if let Some(address) = config.metrics_listen.filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(
+            %address,
+            "metrics are told beyond this machine, without TLS or keys: ids of galleries, how many people are in each, what is called"
+        );
+    }
     if config.listen.ip().is_loopback() {
         return;
     }

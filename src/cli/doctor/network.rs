@@ -3,13 +3,25 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 
-use super::Finding;
+use super::{Finding, State};
 use crate::config::Config;
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![free("address", "--listen", config.listen)];
-    findings.extend(config.metrics_listen.map(|address| free("metrics address", "--metrics-listen", address)));
+    findings.extend(config.metrics_listen.map(metrics));
     findings
+}
+
+/// Whoever reaches the page reads it: it has neither TLS nor keys.
+fn metrics(address: SocketAddr) -> Finding {
+    const NAME: &str = "metrics address";
+    match free(NAME, "--metrics-listen", address) {
+        Finding { state: State::Ok, found, .. } if !address.ip().is_loopback() => {
+            let found = format!("{found}, and is beyond this machine: ids of galleries are told to whoever asks");
+            Finding::warn(NAME, found, "keep it to a network of your own, or to 127.0.0.1 with --metrics-listen")
+        }
+        found => found,
+    }
 }
 
 fn free(name: &'static str, flag: &str, address: SocketAddr) -> Finding {
@@ -29,7 +41,6 @@ fn free(name: &'static str, flag: &str, address: SocketAddr) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::*;
 
     #[test]
@@ -43,5 +54,12 @@ mod tests {
         assert_eq!(foreign.state, State::Fail);
         assert!(foreign.mend.contains("of this machine"), "{foreign:?}");
         assert_eq!(free("address", "--listen", SocketAddr::from(([127, 0, 0, 1], 0))).state, State::Ok);
+    }
+
+    #[test]
+    fn metrics_for_everybody_are_warned_of() {
+        for (address, state) in [("0.0.0.0:0", State::Warn), ("127.0.0.1:0", State::Ok), ("192.0.2.1:0", State::Fail)] {
+            assert_eq!(metrics(address.parse().expect("an address")).state, state, "{address}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::access::{Grant, KeyId, KeyText, Scope};
 use crate::config::Config;
 use crate::contract as proto;
 use crate::contract::key_service_client::KeyServiceClient;
+use crate::server;
 
 /// Make, list and revoke the keys of a server's callers
 ///
@@ -116,13 +117,7 @@ impl Create {
     fn request(&self) -> anyhow::Result<proto::Key> {
         let grant = |text: &String| -> anyhow::Result<proto::Grant> {
             let grant: Grant = text.parse().with_context(|| format!("--allow {text:?}"))?;
-            let scope = match grant.scope {
-                Scope::Read => proto::KeyScope::Read,
-                Scope::Enrol => proto::KeyScope::Enrol,
-                Scope::Delete => proto::KeyScope::Delete,
-                Scope::Admin => proto::KeyScope::Admin,
-            };
-            Ok(proto::Grant { scope: scope.into(), galleries: grant.galleries.to_string() })
+            Ok(server::grant_reply(&grant))
         };
         let days = self.expires_days.map(|days| DAY.saturating_mul(u32::try_from(days).unwrap_or(u32::MAX)));
         let expires = days.map(|days| SystemTime::now().checked_add(days).context("--expires-days is too far away"));
@@ -159,13 +154,8 @@ fn line(key: &proto::Key) -> String {
 }
 
 fn grant_text(grant: &proto::Grant) -> String {
-    let scope = match grant.scope() {
-        proto::KeyScope::Read => "read",
-        proto::KeyScope::Enrol => "enrol",
-        proto::KeyScope::Delete => "delete",
-        proto::KeyScope::Admin => "admin",
-        proto::KeyScope::Unspecified => "?",
-    };
+    // A newer server may know others.
+    let scope = server::scope(grant.scope()).map_or("?", Scope::as_str);
     format!("{scope}:{}", grant.galleries)
 }
 

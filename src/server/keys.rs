@@ -83,32 +83,35 @@ fn new_key(stated: proto::Key) -> Result<NewKey, Error> {
 }
 
 fn grant(stated: proto::Grant) -> Result<Grant, Error> {
-    let scope = match stated.scope() {
-        proto::KeyScope::Read => Scope::Read,
-        proto::KeyScope::Enrol => Scope::Enrol,
-        proto::KeyScope::Delete => Scope::Delete,
-        proto::KeyScope::Admin => Scope::Admin,
-        proto::KeyScope::Unspecified => return Err(Error::bad_field("grants.scope", "a scope")),
-    };
+    let scope = scope(stated.scope()).ok_or_else(|| Error::bad_field("grants.scope", "a scope"))?;
     Ok(Grant { scope, galleries: GalleryPattern::parse(&stated.galleries).map_err(|error| error.at("grants"))? })
 }
 
+/// Returns the scope that a number of the contract stands for; `None` where none is stated.
+pub(crate) fn scope(stated: proto::KeyScope) -> Option<Scope> {
+    Scope::ALL.into_iter().find(|scope| scope_reply(*scope) == stated)
+}
+
+/// The other way.
+fn scope_reply(scope: Scope) -> proto::KeyScope {
+    match scope {
+        Scope::Read => proto::KeyScope::Read,
+        Scope::Enrol => proto::KeyScope::Enrol,
+        Scope::Delete => proto::KeyScope::Delete,
+        Scope::Admin => proto::KeyScope::Admin,
+    }
+}
+
+pub(crate) fn grant_reply(grant: &Grant) -> proto::Grant {
+    proto::Grant { scope: scope_reply(grant.scope).into(), galleries: grant.galleries.to_string() }
+}
+
 fn reply(key: &Key) -> proto::Key {
-    let grants = key.grants.iter().map(|grant| proto::Grant {
-        scope: match grant.scope {
-            Scope::Read => proto::KeyScope::Read,
-            Scope::Enrol => proto::KeyScope::Enrol,
-            Scope::Delete => proto::KeyScope::Delete,
-            Scope::Admin => proto::KeyScope::Admin,
-        }
-        .into(),
-        galleries: grant.galleries.to_string(),
-    });
     let KeyLimits { calls_per_second, concurrent_calls, bytes_per_second, identities } = key.limits;
     proto::Key {
         key_id: key.id.as_str().to_owned(),
         display_name: key.display_name.clone(),
-        grants: grants.collect(),
+        grants: key.grants.iter().map(grant_reply).collect(),
         limits: Some(proto::KeyLimits { calls_per_second, concurrent_calls, bytes_per_second, identities }),
         create_time: Some(convert::time_reply(key.created)),
         expire_time: key.expires.map(convert::time_reply),

@@ -51,6 +51,7 @@ pub use self::codec::{CheckedCodec, CheckedDecoder};
 use self::connections::{Acceptor, ConnectionLimits};
 pub(crate) use self::convert::{detect_reply, face_choice_reply, verify_reply};
 use self::engine::Engine;
+pub(crate) use self::keys::{grant_reply, scope};
 use self::layers::CallLayer;
 use self::metrics::MetricsPage;
 use self::observe::ObserveLayer;

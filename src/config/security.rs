@@ -104,12 +104,15 @@ impl Values {
 
     fn origins(&mut self) -> Vec<String> {
         let origins = self.list("grpc_web_origins");
-        for origin in &origins {
-            let uri = origin.parse::<http::Uri>().ok();
-            let is_origin = uri.is_some_and(|uri| uri.authority().is_some() && origin.matches('/').count() == 2);
-            if origin != "*" && !is_origin {
-                self.faults
-                    .push(format!("grpc_web_origins must be origins such as https://app.corp, or *, found {origin:?}"));
+        for origin in origins.iter().filter(|origin| *origin != "*") {
+            match as_browsers_say(origin) {
+                Some(said) if said == *origin => {}
+                Some(said) => self.faults.push(format!(
+                    "grpc_web_origins: no page is of {origin:?}, for browsers write that origin as {said:?}"
+                )),
+                None => self.faults.push(format!(
+                    "grpc_web_origins must be origins such as https://app.corp, or *, found {origin:?}; patterns are not taken"
+                )),
             }
         }
         origins
@@ -143,6 +146,36 @@ impl Values {
             ));
         }
     }
+}
+
+/// Returns an origin as it stands in the header of that name, with which it is compared letter by letter: scheme and host in lower
+/// case, no port that the scheme implies. `None`: it is none.
+///
+/// *Source*: RFC 6454, section 6.2; of hosts in other alphabets browsers write the ASCII form, which is taken alone.
+fn as_browsers_say(origin: &str) -> Option<String> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let authority = authority.parse::<http::uri::Authority>().ok()?;
+    let host = authority.host().to_ascii_lowercase();
+    // The port is a number, where there is one; what stands before a host is no part of an origin.
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => None,
+        port => Some(port.strip_prefix(':')?.parse::<u16>().ok()?),
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let is_host = host.starts_with('[')
+        || host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) && !host.is_empty();
+    if !is_scheme || !is_host {
+        return None;
+    }
+    let implied = match scheme.as_str() {
+        "https" => Some(443),
+        "http" => Some(80),
+        _ => None,
+    };
+    let port = port.filter(|port| Some(*port) != implied).map(|port| format!(":{port}")).unwrap_or_default();
+    Some(format!("{scheme}://{host}{port}"))
 }
 
 #[cfg(test)]
@@ -181,9 +214,31 @@ mod tests {
         assert!(faults(&[("tls_key", "k.pem")]).contains("go together"));
         assert!(faults(&[("tls_client_ca", "c.pem")]).contains("tls_client_ca needs"));
         assert!(faults(&[("keys", "on")]).contains("keys must be off or required, found \"on\""));
-        for origin in ["app.corp", "https://app.corp/", "https://app.corp/x"] {
+        for origin in [
+            "app.corp",
+            "https://app.corp/",
+            "https://app.corp/x",
+            "https://*.app.corp",
+            "https://app.corp:*",
+            "https://app.corp:",
+            "https://ann@app.corp",
+            "https://äpp.corp",
+            "https://",
+            "://app.corp",
+            "null",
+        ] {
             assert!(faults(&[("grpc_web_origins", origin)]).contains("grpc_web_origins must be"), "{origin}");
         }
+        for (origin, said) in [
+            ("HTTPS://App.Corp", "https://app.corp"),
+            ("https://app.corp:443", "https://app.corp"),
+            ("http://app.corp:80", "http://app.corp"),
+            ("http://[::A]:080", "http://[::a]"),
+        ] {
+            assert!(faults(&[("grpc_web_origins", origin)]).contains(&format!("origin as {said:?}")), "{origin}");
+        }
+        let right = "https://a.corp:8443,http://[::1]:443,chrome-extension://abc,https://xn--pp-uia.corp,*";
+        load(&[("grpc_web_origins", right)], &[], "").expect("a config");
         let config = load(&[("grpc_web_origins", "https://a.corp, http://localhost:8080")], &[], "").expect("a config");
         assert_eq!(config.security.grpc_web_origins, ["https://a.corp", "http://localhost:8080"]);
     }

@@ -21,7 +21,7 @@ async fn serve(data: &Path, settings: &[(&str, &str)]) -> common::Running {
 
 fn entries(data: &Path) -> Vec<Chained> {
     let mut entries = Vec::new();
-    verify(&data.join("audit.log"), |entry, _| entries.push(entry.clone())).expect("a whole log");
+    verify(&data.join("audit.log"), None, |entry, _| entries.push(entry.clone())).expect("a whole log");
     entries
 }
 

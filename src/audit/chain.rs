@@ -101,18 +101,26 @@ pub enum ChainError {
 }
 
 /// Checks a log from its first line to its last, and hands each with its hash over; older files of it, which have numbers
-/// behind their names, come first.
+/// behind their names, come first. `from` is the head of what was before, where the beginning is kept elsewhere; what it was is
+/// believed.
 ///
 /// *Errors*: [`ChainError`], at the first line that is not as it was written.
-pub fn verify(path: &Path, mut each: impl FnMut(&Chained, &str)) -> Result<Head, ChainError> {
-    let mut head = Head::default();
+pub fn verify(path: &Path, from: Option<&str>, mut each: impl FnMut(&Chained, &str)) -> Result<Head, ChainError> {
+    let mut head = from.map_or_else(Head::default, |hash| Head { count: 0, hash: hash.to_owned() });
+    // How many lines there were before, the first one says.
+    let mut is_counted = from.is_none();
     for file in files(path) {
-        verify_file(&file, &mut head, &mut each)?;
+        verify_file(&file, &mut head, &mut is_counted, &mut each)?;
     }
     Ok(head)
 }
 
-fn verify_file(path: &Path, head: &mut Head, each: &mut impl FnMut(&Chained, &str)) -> Result<(), ChainError> {
+fn verify_file(
+    path: &Path,
+    head: &mut Head,
+    is_counted: &mut bool,
+    each: &mut impl FnMut(&Chained, &str),
+) -> Result<(), ChainError> {
     let unreadable = |source| ChainError::Unreadable { path: path.to_path_buf(), source };
     let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
     let (mut line, mut number) = (String::new(), 0);
@@ -134,7 +142,7 @@ fn verify_file(path: &Path, head: &mut Head, each: &mut impl FnMut(&Chained, &st
                 "its hash is not that of itself and the line before: one of them was changed, or lines were taken out before it",
             ));
         }
-        if entry.n != head.count + 1 {
+        if std::mem::replace(is_counted, true) && entry.n != head.count.saturating_add(1) {
             return Err(broken("its number does not follow that of the line before"));
         }
         *head = Head { count: entry.n, hash: hash.to_owned() };

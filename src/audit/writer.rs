@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn broken_at(path: &Path) -> u64 {
-        match verify(path, |_, _| {}) {
+        match verify(path, None, |_, _| {}) {
             Err(ChainError::Broken { line, .. }) => line,
             other => panic!("{other:?}"),
         }
@@ -322,7 +322,7 @@ mod tests {
         write(&path, &["a", "b"]);
         write(&path, &["c"]);
         let mut calls = Vec::new();
-        let head = verify(&path, |entry, _| calls.push(entry.call.clone())).expect("whole");
+        let head = verify(&path, None, |entry, _| calls.push(entry.call.clone())).expect("whole");
         assert_eq!((head.count, calls.join("")), (3, "abc".to_owned()));
         assert!(lines(&path)[2].starts_with(&head.hash));
     }
@@ -349,7 +349,7 @@ mod tests {
         }
         // Taken out at the end: only the head that was noted tells.
         std::fs::write(&path, whole[..3].join("\n") + "\n").expect("write");
-        assert_ne!(verify(&path, |_, _| {}).expect("whole").hash, whole[3][..64]);
+        assert_ne!(verify(&path, None, |_, _| {}).expect("whole").hash, whole[3][..64]);
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("a file");
         std::fs::write(&path, &text[..text.len() - 9]).expect("write");
         write(&path, &["c"]);
-        assert_eq!(verify(&path, |_, _| {}).expect("whole").count, 2);
+        assert_eq!(verify(&path, None, |_, _| {}).expect("whole").count, 2);
         let other = folder.path().join("other.txt");
         std::fs::write(&other, "something else\n").expect("write");
         assert!(matches!(AuditLog::open(&other), Err(AuditError::NotALog { .. })));
@@ -377,9 +377,29 @@ mod tests {
                 std::fs::rename(&path, folder.path().join(format!("audit.log.{number}"))).expect("rename");
             }
         }
-        assert_eq!(verify(&path, |_, _| {}).expect("whole").count, 22);
+        assert_eq!(verify(&path, None, |_, _| {}).expect("whole").count, 22);
         std::fs::remove_file(folder.path().join("audit.log.2")).expect("remove");
         assert_eq!(broken_at(&path), 1);
+    }
+
+    #[test]
+    fn log_whose_beginning_is_kept_elsewhere_verifies_from_its_head_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, older) = (folder.path().join("audit.log"), folder.path().join("audit.log.1"));
+        write(&path, &["a", "b", "c"]);
+        std::fs::rename(&path, &older).expect("rename");
+        write(&path, &["d", "e"]);
+        let kept = verify(&older, None, |_, _| {}).expect("whole");
+        std::fs::rename(&older, folder.path().join("archived")).expect("archive");
+        assert_eq!(broken_at(&path), 1);
+        let head = verify(&path, Some(&kept.hash), |_, _| {}).expect("whole from there");
+        assert_eq!((kept.count, head.count), (3, 5));
+        // From another line it is not, and what is taken out after it shows as ever.
+        assert!(verify(&path, Some(&head.hash), |_, _| {}).is_err());
+        write(&path, &["f"]);
+        let all = lines(&path);
+        std::fs::write(&path, [&all[0], "\n", &all[2], "\n"].concat()).expect("write");
+        assert!(matches!(verify(&path, Some(&kept.hash), |_, _| {}), Err(ChainError::Broken { line: 2, .. })));
     }
 
     #[test]

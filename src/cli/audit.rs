@@ -21,6 +21,8 @@ enum Action {
     ///
     /// Older files of the log, which have numbers behind their names, are checked before it. What was taken out at the end only
     /// shows by the head: note it elsewhere now and then, and state it the next time with --contains.
+    ///
+    /// Older files may be moved away, the oldest first, once they are checked: their head is where the rest begins, with --from.
     Verify {
         /// The log
         #[arg(value_name = "FILE")]
@@ -28,14 +30,22 @@ enum Action {
         /// A head that was noted before: it must be that of a line of the log
         #[arg(long, value_name = "HASH")]
         contains: Option<String>,
+        /// The head of the older files that are kept elsewhere: the hash of their last line [default: there are none]
+        #[arg(long, value_name = "HASH", value_parser = hash)]
+        from: Option<String>,
     },
 }
 
+fn hash(text: &str) -> Result<String, &'static str> {
+    let is_hash = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_hash.then(|| text.to_owned()).ok_or("it must be the 64 hexadecimal digits that a line of the log begins with")
+}
+
 pub(super) fn run(output: &Output, arguments: &Arguments) -> anyhow::Result<Answer> {
-    let Action::Verify { log, contains } = &arguments.action;
+    let Action::Verify { log, contains, from } = &arguments.action;
     let (mut first, mut last) = (String::new(), String::new());
-    let mut is_contained = contains.is_none();
-    let head = audit::verify(log, |entry, hash| {
+    let mut is_contained = contains.is_none() || contains == from;
+    let head = audit::verify(log, from.as_deref(), |entry, hash| {
         if first.is_empty() {
             first.clone_from(&entry.time);
         }

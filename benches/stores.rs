@@ -71,7 +71,7 @@ async fn main() {
         }
         store.close().await;
     }
-    println!("{:<44} {:>12} {:>12}   {}", "", "data folder", "PostgreSQL", "unit");
+    println!("{:<44} {:>12} {:>12}   unit", "", "data folder", "PostgreSQL");
     for Row { what, unit, values } in table {
         println!("{what:<44} {:>12.3} {:>12.3}   {unit}", values[0], values[1]);
     }

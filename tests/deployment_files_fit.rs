@@ -20,10 +20,6 @@ const OF_SECRETS: [&str; 8] = [
     "FACEMATCH_ENCRYPTION_KEY_FILE",
 ];
 
-/// Variables of a store in PostgreSQL.
-const OF_STORE: [&str; 4] =
-    ["FACEMATCH_STORE", "FACEMATCH_STORE_PASSWORD_FILE", "FACEMATCH_STORE_TLS_CA", "FACEMATCH_STORE_CONNECTIONS_MAX"];
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
@@ -60,8 +56,7 @@ fn every_variable_is_a_setting() {
             let is_known = SETTINGS.iter().any(|setting| setting.env == word)
                 || [FILE_ENV].contains(&word)
                 || OF_COMPOSE.contains(&word)
-                || OF_SECRETS.contains(&word)
-                || OF_STORE.contains(&word);
+                || OF_SECRETS.contains(&word);
             assert!(is_known, "{path}: {word} is no setting");
         }
     }

@@ -23,7 +23,7 @@ use crate::error::Error;
 
 pub(super) const MAGIC: &[u8; 3] = b"FMR";
 const VERSION: u8 = 2;
-/// Of records that an encrypted store seals.
+/// Of records that an encrypted store seals: see `embedded/encryption.rs`.
 pub(super) const SEALED_VERSION: u8 = 3;
 const HEADER_BYTES: usize = 8;
 

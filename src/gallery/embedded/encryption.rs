@@ -33,8 +33,6 @@ use super::record::{MAGIC, SEALED_VERSION};
 use crate::error::Error;
 use crate::runtime::private_file;
 
-/// Of records that are sealed: see `record.rs` for the others.
-
 const KEY_BYTES: usize = 32;
 const HEADER_BYTES: usize = 4;
 const NONCE_BYTES: usize = 12;

@@ -35,7 +35,7 @@ pub struct EmbeddedGalleries {
 impl EmbeddedGalleries {
     /// Opens or makes the store in a folder and builds the indexes.
     ///
-    /// A damaged identity is logged, counted ([`super::GalleryCounts::damaged_identities`]) and not searched; a damaged gallery
+    /// A damaged identity is logged, counted ([`crate::gallery::GalleryCounts::damaged_identities`]) and not searched; a damaged gallery
     /// record is an error, since nothing tells which identities were its own.
     ///
     /// *Errors*: [`StoreError`]. *Cost*: reads every record. Blocks.

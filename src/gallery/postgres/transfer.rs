@@ -148,7 +148,7 @@ async fn staged(session: &Session, id: &GalleryId) -> Result<Option<StagedRecord
     // Of a gallery that is there, it is a migration's.
     let sql = "select record from gallery_staged where id = $1 and not exists (select from gallery where id = $1)";
     let row = session.query_opt(sql, &[&id.as_str()]).await?;
-    Ok(row.map(|row| -> Result<_, Fault> { Ok(unseal(&staged_key(id), row.try_get(0)?)?) }).transpose()?)
+    row.map(|row| Ok(unseal(&staged_key(id), row.try_get(0)?)?)).transpose()
 }
 
 /// Returns how far an import had come.

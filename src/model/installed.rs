@@ -1,6 +1,7 @@
 //! What is recorded of an installed pack: where it came from, under which terms, and the SHA-256 of each of its files.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -134,12 +135,19 @@ pub fn checksums(folder: &Path) -> Result<BTreeMap<String, String>, RecordError>
     Ok(sums)
 }
 
+/// Bytes of a file that are read at a time.
+const READ_BYTES: usize = 64 << 10;
+
 /// Computes the SHA-256 of a file, in hexadecimal digits, without holding the file in memory.
 ///
 /// *Errors*: those of reading it.
 pub fn sha256_of(path: &Path) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?;
-    let mut hash = Sha256::new();
-    std::io::copy(&mut file, &mut hash)?;
-    Ok(super::pack::hex(&hash.finalize()))
+    let (mut hash, mut read) = (Sha256::new(), vec![0; READ_BYTES]);
+    loop {
+        match file.read(&mut read)? {
+            0 => return Ok(super::pack::hex(&hash.finalize())),
+            count => hash.update(read.get(..count).unwrap_or_default()),
+        }
+    }
 }

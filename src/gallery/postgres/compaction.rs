@@ -20,7 +20,7 @@ pub(super) async fn compact(
     connections: &Connections,
     states: &mpsc::Sender<Result<Compaction, Error>>,
 ) -> Result<(), Fault> {
-    let mut session = connections.take().await?;
+    let mut session = connections.take_for_long().await?;
     let is_alone = session.query_one("select pg_try_advisory_lock($1)", &[&LOCK]).await?;
     if !is_alone.try_get::<_, bool>(0)? {
         session.done();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, TimeoutType, Timeouts};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -23,6 +24,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// What a caller who finds every connection taken is told.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+const RETRY_LASTING_AFTER: Duration = Duration::from_secs(2);
 
 /// How soon a peer that is gone without a word is noticed.
 const PEER_TIME_MAX: Duration = Duration::from_secs(5);
@@ -183,6 +185,8 @@ fn take_ssl_mode(url: &str) -> Result<(Zeroizing<String>, Option<bool>), Postgre
 /// The connections of this server.
 pub(super) struct Connections {
     pool: Pool,
+    /// Half of them, for what lasts: calls find the others.
+    lasting: Arc<Semaphore>,
     tls: MakeRustlsConnect,
     shown: String,
 }
@@ -201,7 +205,8 @@ impl Connections {
         let pool = Pool::builder(manager).max_size(options.connections_max).timeouts(timeouts);
         let pool = pool.runtime(deadpool_postgres::Runtime::Tokio1).build();
         let pool = pool.map_err(|error| PostgresError::Address(error.to_string()))?;
-        Ok(Self { pool, tls, shown: options.shown() })
+        let lasting = Arc::new(Semaphore::new((options.connections_max / 2).max(1)));
+        Ok(Self { pool, lasting, tls, shown: options.shown() })
     }
 
     /// Returns where the database is, without what is secret.
@@ -218,7 +223,7 @@ impl Connections {
                 if object.statement_cache.size() > STATEMENTS_MAX {
                     object.statement_cache.clear();
                 }
-                Ok(Session { object: Some(object), tls: self.tls.clone() })
+                Ok(Session { object: Some(object), tls: self.tls.clone(), place: None })
             }
             Err(PoolError::Timeout(TimeoutType::Wait)) => {
                 Err(Fault::Error(Error::Overloaded { retry_after: RETRY_AFTER }))
@@ -236,6 +241,17 @@ impl Connections {
         }
     }
 
+    /// Takes a connection for what lasts: an import, an export, a migration, a compaction, the building of an index.
+    ///
+    /// *Errors*: [`Error::Overloaded`] where half of all connections are taken for such; those of [`Connections::take`].
+    pub(super) async fn take_for_long(&self) -> Result<Session, Fault> {
+        let place = Arc::clone(&self.lasting).try_acquire_owned();
+        let place = place.map_err(|_| Error::Overloaded { retry_after: RETRY_LASTING_AFTER })?;
+        let mut session = self.take().await?;
+        session.place = Some(place);
+        Ok(session)
+    }
+
     /// Takes a connection and says in full why there is none: for the start.
     pub(super) async fn first(&self) -> Result<Session, PostgresError> {
         let connect = |source: Box<dyn std::error::Error + Send + Sync>| PostgresError::Connect {
@@ -243,7 +259,7 @@ impl Connections {
             source,
         };
         match self.pool.get().await {
-            Ok(object) => Ok(Session { object: Some(object), tls: self.tls.clone() }),
+            Ok(object) => Ok(Session { object: Some(object), tls: self.tls.clone(), place: None }),
             Err(error) => Err(connect(Box::new(error))),
         }
     }
@@ -284,6 +300,8 @@ pub(super) struct Session {
     /// There until it is dropped.
     object: Option<Object>,
     tls: MakeRustlsConnect,
+    /// Of what lasts.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Session {

@@ -74,7 +74,7 @@ fn todo(found: &Found) -> Todo {
 
 /// Does what there is to do about a gallery's index, if no other server does.
 pub(super) async fn keep(connections: &Connections, id: &GalleryId) -> Result<(), Fault> {
-    let session = connections.take().await?;
+    let session = connections.take_for_long().await?;
     let todo_now = match find(&session, id).await {
         Ok(found) => todo(&found),
         Err(Fault::Error(Error::NotFound(Entity::Gallery))) => Todo::Nothing,

@@ -53,7 +53,7 @@ pub(super) async fn migrate(
     embed: Arc<Embed>,
     states: &States,
 ) -> Result<(), Fault> {
-    let mut session = connections.take().await?;
+    let mut session = connections.take_for_long().await?;
     let sql = "select pg_try_advisory_lock($1, hashtext($2))";
     if !session.query_one(sql, &[&(Lock::Work as i32), &id.as_str()]).await?.try_get::<_, bool>(0)? {
         session.done();

@@ -196,7 +196,7 @@ impl Galleries for Arc<PostgresGalleries> {
         let (sender, parts) = mpsc::channel(WAITING_MAX);
         tokio::spawn(async move {
             let exported = async {
-                let mut session = galleries.connections.take().await?;
+                let mut session = galleries.connections.take_for_long().await?;
                 let result = transfer::export(&mut session, &id, &sender).await;
                 session.end(result)
             };

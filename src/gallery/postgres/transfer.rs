@@ -164,7 +164,7 @@ pub(super) async fn begin_import(
     id: &GalleryId,
     offset: u64,
 ) -> Result<PostgresImport, Fault> {
-    let session = connections.take().await?;
+    let session = connections.take_for_long().await?;
     let sql = "select pg_try_advisory_lock($1, hashtext($2)), exists (select from gallery where id = $2)";
     let row = session.query_one(sql, &[&(Lock::Work as i32), &id.as_str()]).await?;
     let mut import = PostgresImport {

@@ -349,6 +349,36 @@ async fn full_disk_refuses_writes_and_loses_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn damaged_record_and_other_defaults_cost_nobody_else_anything() {
+    let server = Arc::new(blocking(PostgresServer::start).await);
+    let sql = |sql: &'static str| {
+        let server = Arc::clone(&server);
+        blocking(move || server.psql(sql))
+    };
+    // A database whose own default would show old rows to whoever waited for a lock.
+    sql("alter system set default_transaction_isolation = 'repeatable read'").await;
+    sql("select pg_reload_conf()").await;
+    let store = open(&server.url(), |_| ()).await;
+    with_gallery(&store).await;
+    for number in 0..20 {
+        store.enroll(gallery("g"), enrollment(number, &[0])).await.expect("enrol");
+    }
+    sql("update identity_1 set record = set_byte(record, 100, get_byte(record, 100) # 1) where id = 'p000007'").await;
+    let damaged = store.identity(&gallery("g"), &identity(7)).await;
+    assert!(matches!(damaged, Err(Error::DataLoss(_))));
+    for number in (0..20).filter(|number| *number != 7) {
+        let search = Search { probe: template(number, 0), capacity: 20, exact: false, scope: Scope::default() };
+        let outcome = store.search(&gallery("g"), vec![search]).await.expect("the others").remove(0);
+        assert_eq!((outcome.ranked.len(), &outcome.ranked[0].identity), (19, &identity(number)));
+    }
+    let listed = store.list_identities(&gallery("g"), None, 100).await.expect("list").items;
+    assert_eq!(listed.iter().filter(|outline| outline.known.is_none()).count(), 1);
+    store.delete_identity(gallery("g"), identity(7)).await.expect("a damaged one too");
+    let (_, status) = store.gallery(&gallery("g")).await.expect("the gallery");
+    assert_eq!((status.counts.identities, status.counts.templates), (19, 19));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn role_with_few_rights_is_enough_and_says_what_it_lacks() {
     let server = Arc::new(blocking(PostgresServer::start).await);
     {

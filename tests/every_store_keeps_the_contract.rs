@@ -137,6 +137,8 @@ on_every_store!(
     fused_identities_are_searched_by_their_mean,
     galleries_move_as_files,
     galleries_move_to_another_pack,
+    import_that_somebody_deletes_is_no_gallery,
+    reads_beside_changes_are_whole,
     gallery_lives_as_it_is_told,
     identities_are_listed_in_pages,
     imports_go_on_where_they_broke_off,
@@ -679,6 +681,64 @@ async fn galleries_move_as_files(house: Arc<House>) {
         }
     }
     elsewhere.close().await;
+}
+
+async fn import_that_somebody_deletes_is_no_gallery(house: Arc<House>) {
+    filled(&house).await;
+    let file = exported(house.first(), "g").await;
+    let (start, rest) = file.split_at(file.len() - 100);
+    let mut import = house.first().begin_import(gallery("x"), 0).await.expect("begin");
+    import.feed(start.to_vec()).await.expect("nearly all");
+    // Made and deleted meanwhile, by another server.
+    let made = house.any(1).create_gallery(gallery("x"), GallerySettings::default(), pack(), DIMENSION).await;
+    if made.is_ok() {
+        house.any(2).delete_gallery(gallery("x"), true).await.expect("delete");
+    }
+    let finished = async {
+        import.feed(rest.to_vec()).await?;
+        import.finish().await
+    };
+    // Wholly there, or not at all.
+    match finished.await {
+        Ok(_) => {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!(all(house.any(1), "x").await.len(), 60);
+            assert_eq!(ranked(house.any(2), "x", search_for(template(3, 0), 1)).await[0].0, identity(3).as_str());
+        }
+        Err(_) => assert!(house.any(1).gallery(&gallery("x")).await.is_err()),
+    }
+}
+
+async fn reads_beside_changes_are_whole(house: Arc<House>) {
+    filled(&house).await;
+    let reading = tokio::spawn({
+        let house = Arc::clone(&house);
+        async move {
+            for round in 0..150u64 {
+                // A rule that changes, and templates that come and go, with and without chips.
+                let search = search_for(template(round % 60, 0), 5);
+                let outcome = house.any(round).search(&gallery("g"), vec![search]).await.expect("a search").remove(0);
+                assert_eq!(outcome.ranked.len(), 5);
+                let known = house.any(round + 1).identity(&gallery("g"), &identity(3)).await.expect("an identity");
+                assert!(
+                    known.templates.iter().all(|enrolled| enrolled.chip.as_ref().is_none_or(|chip| chip.len() > 100))
+                );
+            }
+        }
+    });
+    let mut round = 0u64;
+    while !reading.is_finished() {
+        round += 1;
+        let fusion = [Fusion::Max, Fusion::Mean, Fusion::QualityWeightedMean][round as usize % 3];
+        let change = GalleryChange { fusion: Some(fusion), ..Default::default() };
+        house.any(round).update_gallery(gallery("g"), change).await.expect("another rule");
+        let mut more = enrollment(3, &[7]);
+        more.templates[0].chip = Some(chip(round as u8));
+        house.any(round + 1).enroll(gallery("g"), more).await.expect("enrol");
+        let seven = TemplateId::parse("7").expect("an id");
+        house.any(round + 2).delete_template(gallery("g"), identity(3), seven).await.expect("delete");
+    }
+    reading.await.expect("every read is whole");
 }
 
 /// What another pack makes of a chip, if it makes anything: the same values in another order.

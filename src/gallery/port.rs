@@ -194,7 +194,7 @@ pub trait Galleries: Send + Sync {
 
     /// Writes a gallery as a file, part by part, as it was at one moment.
     ///
-    /// *Errors*: [`Error::NotFound`], also where the gallery is deleted meanwhile.
+    /// *Errors*: [`Error::NotFound`]; where the gallery is deleted meanwhile, that, or it is as it was.
     async fn export(&self, gallery: &GalleryId) -> Result<Lasting<ExportPart>, Error>;
 
     /// Returns how far an import into a gallery had come when it broke off.

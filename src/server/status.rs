@@ -14,6 +14,9 @@ use crate::telemetry::count_error;
 /// `google.rpc.ErrorInfo.domain` of every error.
 const DOMAIN: &str = "facematch";
 
+/// When to try again what is not available.
+const UNAVAILABLE_FOR: Duration = Duration::from_secs(1);
+
 /// Turns an error into a status with a stable reason, the fields at fault and a delay where there is one. The cause of
 /// what is our own fault goes to the log, and nowhere else.
 pub(super) fn status(error: Error) -> Status {
@@ -118,6 +121,8 @@ fn violation(error: &Error) -> Option<(String, String)> {
 fn retry_after(error: &Error) -> Option<Duration> {
     match error {
         Error::Overloaded { retry_after } => Some(*retry_after),
+        // What stopped is started again, a database that went comes back, and there may be other servers.
+        Error::Unavailable(_) => Some(UNAVAILABLE_FOR),
         _ => None,
     }
 }

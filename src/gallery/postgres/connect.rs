@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, TimeoutType, Timeouts};
@@ -28,6 +29,9 @@ const RETRY_LASTING_AFTER: Duration = Duration::from_secs(2);
 
 /// How soon a peer that is gone without a word is noticed.
 const PEER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a transaction may wait for its next statement: ours come at once.
+const IDLE_MS: u32 = 5_000;
 
 /// Prepared statements that a connection keeps: each gallery has some of its own.
 const STATEMENTS_MAX: usize = 2_000;
@@ -103,14 +107,22 @@ impl PostgresOptions {
 
     /// Returns where the database is, without what is secret.
     pub fn shown(&self) -> String {
-        let Some((scheme, rest)) = self.url.split_once("://") else { return "postgres://…".to_owned() };
-        // What stands in the query may be a password too.
-        let rest = rest.split('?').next().unwrap_or_default();
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let user = user.split(':').next().unwrap_or_default();
-        let at = if user.is_empty() { "" } else { "@" };
-        format!("{scheme}://{user}{at}{host}/{path}")
+        let Ok((config, _)) = self.config() else { return "postgres://…".to_owned() };
+        let user = config.get_user().map(|user| format!("{user}@")).unwrap_or_default();
+        let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| {
+            let name = match host {
+                Host::Tcp(name) => name.clone(),
+                #[cfg(unix)]
+                Host::Unix(path) => path.display().to_string(),
+            };
+            match config.get_ports() {
+                [] => name,
+                [port] => format!("{name}:{port}"),
+                ports => format!("{name}:{}", ports.get(at).copied().unwrap_or_default()),
+            }
+        });
+        let hosts: Vec<String> = hosts.collect();
+        format!("postgres://{user}{}/{}", hosts.join(","), config.get_dbname().unwrap_or_default())
     }
 
     /// Checks the address.
@@ -123,6 +135,12 @@ impl PostgresOptions {
     /// *Errors*: [`PostgresError::Address`].
     fn config(&self) -> Result<(tokio_postgres::Config, bool), PostgresError> {
         let (url, mode) = take_ssl_mode(&self.url)?;
+        // A slash or a question mark in a password would make a host or a database of it.
+        let authority_end = url.find("://").map_or(0, |at| at + 3);
+        let rest = url.get(authority_end..).unwrap_or_default();
+        if rest.find(['/', '?']).is_some_and(|end| rest.get(end..).is_some_and(|rest| rest.contains('@'))) {
+            return Err(PostgresError::Address("the password belongs into a file of its own".to_owned()));
+        }
         let address = |error: tokio_postgres::Error| {
             // What it quotes of the address may be secret: its kind is not.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -132,11 +150,13 @@ impl PostgresOptions {
         if let Some(password) = &self.password {
             config.password(password.as_bytes());
         }
-        let is_near = config.get_hosts().iter().all(|host| match host {
-            #[cfg(unix)]
-            Host::Unix(_) => true,
-            Host::Tcp(name) => ["localhost", "127.0.0.1", "::1"].contains(&name.as_str()),
-        });
+        let is_near = !config.get_hosts().is_empty()
+            && config.get_hosts().iter().all(|host| match host {
+                #[cfg(unix)]
+                Host::Unix(_) => true,
+                Host::Tcp(name) => ["localhost", "127.0.0.1", "::1"].contains(&name.as_str()),
+            })
+            && config.get_hostaddrs().iter().all(|address| address.is_loopback());
         let is_encrypted = mode.unwrap_or(!is_near);
         config.ssl_mode(if is_encrypted { SslMode::Require } else { SslMode::Disable });
         if config.get_application_name().is_none() {
@@ -152,10 +172,12 @@ impl PostgresOptions {
         config.tcp_user_timeout(PEER_TIME_MAX).keepalives_idle(PEER_TIME_MAX).keepalives_interval(PEER_TIME_MAX);
         let limit_ms = self.statement_time_max.as_millis();
         let own = config.get_options().unwrap_or_default().to_owned();
-        // Rows are found by our own names, times are told apart by nobody, and a transaction that we lost does not last.
+        // What the transactions here rest on, whatever the database's own default; and the locks of a server that is gone or
+        // hangs are let go of soon.
         config.options(format!(
-            "{own} -c statement_timeout={limit_ms} -c idle_in_transaction_session_timeout={} -c jit=off",
-            limit_ms * 2
+            "{own} -c statement_timeout={limit_ms} -c idle_in_transaction_session_timeout={IDLE_MS} -c jit=off \
+             -c default_transaction_isolation=read\\ committed -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 \
+             -c tcp_keepalives_count=3 -c tcp_user_timeout=15000"
         ));
         Ok((config, is_encrypted))
     }
@@ -187,6 +209,7 @@ pub(super) struct Connections {
     pool: Pool,
     /// Half of them, for what lasts: calls find the others.
     lasting: Arc<Semaphore>,
+    is_reachable: AtomicBool,
     tls: MakeRustlsConnect,
     shown: String,
 }
@@ -206,7 +229,7 @@ impl Connections {
         let pool = pool.runtime(deadpool_postgres::Runtime::Tokio1).build();
         let pool = pool.map_err(|error| PostgresError::Address(error.to_string()))?;
         let lasting = Arc::new(Semaphore::new((options.connections_max / 2).max(1)));
-        Ok(Self { pool, lasting, tls, shown: options.shown() })
+        Ok(Self { pool, lasting, is_reachable: AtomicBool::new(true), tls, shown: options.shown() })
     }
 
     /// Returns where the database is, without what is secret.
@@ -218,6 +241,9 @@ impl Connections {
     ///
     /// *Errors*: [`Error::Overloaded`] where all are taken for a second; [`Error::Unavailable`].
     pub(super) async fn take(&self) -> Result<Session, Fault> {
+        if !self.is_reachable.load(Ordering::Acquire) {
+            return Err(Fault::Error(UNREACHABLE));
+        }
         match self.pool.get().await {
             Ok(object) => {
                 if object.statement_cache.size() > STATEMENTS_MAX {
@@ -239,6 +265,11 @@ impl Connections {
             }
             Err(_) => Err(Fault::Error(UNREACHABLE)),
         }
+    }
+
+    /// Says whether the database answers.
+    pub(super) fn set_reachable(&self, is_reachable: bool) {
+        self.is_reachable.store(is_reachable, Ordering::Release);
     }
 
     /// Takes a connection for what lasts: an import, an export, a migration, a compaction, the building of an index.
@@ -423,10 +454,13 @@ mod tests {
     #[test]
     fn address_is_shown_without_its_secrets() {
         let cases = [
-            ("postgres://ann:secret@db:5433/faces?password=secret", "postgres://ann@db:5433/faces"),
+            ("postgres://ann:secret@db:5433/faces", "postgres://ann@db:5433/faces"),
+            ("postgres://ann:secret@db:5433/faces?password=secret", "postgres://…"),
             ("postgres://db/faces", "postgres://db/faces"),
-            ("postgresql://ann@a,b:5/faces", "postgresql://ann@a,b:5/faces"),
-            ("postgres://ann:se@cret@db/faces", "postgres://ann@db/faces"),
+            ("postgresql://ann@a:4,b:5/faces", "postgres://ann@a:4,b:5/faces"),
+            ("postgres://ann:secret/12@db/faces", "postgres://…"),
+            ("postgres://ann:12/secret@db/faces", "postgres://…"),
+            ("postgres://ann:12?secret@db/faces", "postgres://…"),
         ];
         for (url, shown) in cases {
             let options = PostgresOptions::new(url);
@@ -441,6 +475,8 @@ mod tests {
         assert!(is_encrypted("postgres://ann@db.example/faces"));
         assert!(is_encrypted("postgres://ann@localhost,db.example/faces"));
         assert!(!is_encrypted("postgres://ann@localhost/faces"));
+        assert!(is_encrypted("postgres:///faces?hostaddr=192.0.2.2"));
+        assert!(is_encrypted("postgres://ann@localhost/faces?hostaddr=192.0.2.2"));
         assert!(!is_encrypted("postgres://ann@db.example/faces?sslmode=disable"));
         assert!(is_encrypted("postgres://ann@localhost/faces?connect_timeout=3&sslmode=verify-full"));
         for bad in

@@ -46,7 +46,11 @@ impl Tries {
     /// *Errors*: what the fault is, where none will.
     pub(super) async fn after(&mut self, fault: Fault) -> Result<(), Error> {
         self.0 += 1;
-        if self.0 >= TRIES_MAX || !matches!(fault, Fault::Again | Fault::Taken) {
+        if !matches!(fault, Fault::Again | Fault::Taken) {
+            return Err(fault.into_error());
+        }
+        if self.0 >= TRIES_MAX {
+            tracing::error!(?fault, "a statement fails again and again: is a table missing?");
             return Err(fault.into_error());
         }
         tokio::time::sleep(Duration::from_millis(2u64 << self.0)).await;
@@ -197,6 +201,9 @@ pub(super) async fn update(session: &mut Session, id: &GalleryId, wanted: &Galle
     if gallery.settings.fusion != before.settings.fusion {
         transaction.batch_execute("set local statement_timeout = 0").await?;
         rewrite_rows(&transaction, tables, &gallery).await?;
+        // What was measured was of other rows: not used until it is measured again.
+        let sql = "update gallery_graph set state = 2, rows = 0 where number = $1";
+        transaction.execute(sql, &[&tables.number]).await?;
     }
     transaction.commit().await?;
     Ok(gallery)
@@ -211,10 +218,12 @@ pub(super) async fn delete(session: &mut Session, id: &GalleryId, force: bool) -
             }
             transaction.execute("delete from gallery where id = $1", &[&id.as_str()]).await?;
             transaction.execute("delete from curve where owner = $1", &[&curves::of_gallery(id)]).await?;
-            // A migration of it ends with it.
-            let sql = "delete from gallery_staged where id = $1 returning number";
-            if let Some(row) = transaction.query_opt(sql, &[&id.as_str()]).await? {
-                transaction.batch_execute(&Tables { number: row.try_get(0)? }.unmake()).await?;
+            // What a migration of it has left; one that is under way, or an import, sees by itself that the gallery is gone.
+            if try_lock(&transaction, Lock::Work, id).await? {
+                let sql = "delete from gallery_staged where id = $1 returning number";
+                if let Some(row) = transaction.query_opt(sql, &[&id.as_str()]).await? {
+                    transaction.batch_execute(&Tables { number: row.try_get(0)? }.unmake()).await?;
+                }
             }
             tables
         }

@@ -26,10 +26,6 @@ const GRAPH_ROWS_MIN: u64 = 100_000;
 /// a search to find the mates for which this one needs 400, for twice the time of a build.
 const CONSTRUCTION: usize = 128;
 
-/// What building an index takes of memory, a row; beyond what it is given it takes more than twice as long.
-const BYTES_A_ROW: u64 = 2_048;
-const MEMORY_MAX_MB: u64 = 4_096;
-
 /// The longest vectors that the index takes.
 const DIMENSION_MAX: usize = 4_000;
 
@@ -48,7 +44,7 @@ enum Todo {
     Drop,
 }
 
-fn todo(found: &Found) -> Todo {
+fn todo(found: &Found, is_whole: bool) -> Todo {
     let rows = found.counts.templates;
     let is_wanted = found.gallery.dimension <= DIMENSION_MAX
         && match found.gallery.settings.search_policy {
@@ -64,6 +60,8 @@ fn todo(found: &Found) -> Todo {
         Some(_) if !is_wanted => Todo::Drop,
         // Of a server that ended before it was done: whoever gets the lock goes on.
         Some(GraphState::Building) => Todo::Build,
+        // Somebody dropped it.
+        Some(_) if !is_whole => Todo::Build,
         Some(GraphState::Ready { rows, recall }) if has_grown(rows) || !target.is_met_by(&recall) => Todo::Measure,
         Some(GraphState::GivenUp { rows, target: then, .. }) if has_grown(rows) || target.share() < then => {
             Todo::Measure
@@ -72,11 +70,18 @@ fn todo(found: &Found) -> Todo {
     }
 }
 
+/// Tells whether a gallery's index is there and can be used.
+async fn is_whole(session: &Session, found: &Found) -> Result<bool, Fault> {
+    let sql = "select coalesce((select indisvalid from pg_index where indexrelid = to_regclass($1)), false)";
+    let statement = session.prepare_cached(sql).await?;
+    Ok(session.query_one(&statement, &[&found.tables.graph()]).await?.try_get(0)?)
+}
+
 /// Does what there is to do about a gallery's index, if no other server does.
 pub(super) async fn keep(connections: &Connections, id: &GalleryId) -> Result<(), Fault> {
     let session = connections.take_for_long().await?;
     let todo_now = match find(&session, id).await {
-        Ok(found) => todo(&found),
+        Ok(found) => todo(&found, is_whole(&session, &found).await?),
         Err(Fault::Error(Error::NotFound(Entity::Gallery))) => Todo::Nothing,
         Err(fault) => return Err(fault),
     };
@@ -91,9 +96,8 @@ pub(super) async fn keep(connections: &Connections, id: &GalleryId) -> Result<()
     }
     // From here on the connection is not given back: the lock goes with it.
     let found = find(&session, id).await?;
-    let memory_mb = (found.counts.templates * BYTES_A_ROW / (1 << 20)).clamp(64, MEMORY_MAX_MB);
-    session.batch_execute(&format!("set statement_timeout = 0; set maintenance_work_mem = '{memory_mb}MB'")).await?;
-    match todo(&found) {
+    session.batch_execute("set statement_timeout = 0").await?;
+    match todo(&found, is_whole(&session, &found).await?) {
         Todo::Nothing => Ok(()),
         Todo::Drop => drop_graph(&session, found.tables).await,
         Todo::Measure => measure(&session, &found).await,

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use tokio_postgres::IsolationLevel;
+
 use super::connect::{Fault, Session};
-use super::galleries::{Found, Lock, find, lock, lock_shared, next_number};
+use super::galleries::{Found, Lock, find, find_within, lock, lock_shared, next_number};
 use super::records;
 use super::rows::{read, remove, write};
 use super::search::best_others;
@@ -30,7 +32,7 @@ pub(super) async fn enroll(
     if !probes.is_empty() || enrolling.identities_max().is_some() {
         lock(&transaction, Lock::Others, gallery).await?;
         // As it is now that nobody else enrols.
-        let found = super::galleries::find_within(&transaction, gallery).await?;
+        let found = find_within(&transaction, gallery).await?;
         identities = found.counts.identities;
         best = best_others(&transaction, &found, enrolling.identity(), &probes).await?;
     }
@@ -44,8 +46,10 @@ pub(super) async fn enroll(
 ///
 /// *Errors*: [`Error::NotFound`].
 pub(super) async fn identity(session: &mut Session, gallery: &GalleryId, id: &IdentityId) -> Result<Identity, Fault> {
-    let found = find(session, gallery).await?;
-    let transaction = session.transaction().await?;
+    // Its record and its chips as of one moment.
+    let transaction = session.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let transaction = transaction.start().await?;
+    let found = find_within(&transaction, gallery).await?;
     let identity = read(&transaction, found.tables, id, found.gallery.dimension, false).await?;
     transaction.commit().await?;
     Ok(identity.ok_or(Error::NotFound(Entity::Identity))?)

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::connect::{Connections, Fault};
 use super::{galleries, graph, migration, schema};
+use crate::biometrics::ids::GalleryId;
 use crate::error::Error;
 use crate::gallery::port::Health;
 
@@ -31,12 +32,12 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn start(connections: Arc<Connections>) -> Self {
+    pub(super) fn start(connections: Arc<Connections>, control: Arc<Connections>) -> Self {
         let health = Arc::new(AtomicU8::new(READY));
         let woken = Arc::new(Notify::new());
         let tasks = [
-            tokio::spawn(watch_health(Arc::clone(&connections), Arc::clone(&health))),
-            tokio::spawn(keep(connections, Arc::clone(&woken))),
+            tokio::spawn(watch_health(Arc::clone(&connections), Arc::clone(&control), Arc::clone(&health))),
+            tokio::spawn(keep(connections, control, Arc::clone(&woken))),
         ];
         Self { health, woken, tasks }
     }
@@ -65,9 +66,9 @@ impl Drop for Keeper {
     }
 }
 
-async fn watch_health(connections: Arc<Connections>, health: Arc<AtomicU8>) {
+async fn watch_health(connections: Arc<Connections>, control: Arc<Connections>, health: Arc<AtomicU8>) {
     loop {
-        let answer = tokio::time::timeout(ANSWER_TIME_MAX, is_writable(&connections)).await;
+        let answer = tokio::time::timeout(ANSWER_TIME_MAX, is_writable(&control)).await;
         let now = match answer {
             Ok(Ok(true)) => READY,
             Ok(Ok(false)) => READ_ONLY,
@@ -75,6 +76,7 @@ async fn watch_health(connections: Arc<Connections>, health: Arc<AtomicU8>) {
             Ok(Err(Fault::Error(Error::Overloaded { .. }))) => health.load(Ordering::Acquire),
             Ok(Err(_)) | Err(_) => UNREACHABLE,
         };
+        connections.set_reachable(now != UNREACHABLE);
         health.store(now, Ordering::Release);
         tokio::time::sleep(HEALTH_INTERVAL).await;
     }
@@ -90,24 +92,35 @@ async fn is_writable(connections: &Connections) -> Result<bool, Fault> {
     Ok(is_writable)
 }
 
-async fn keep(connections: Arc<Connections>, woken: Arc<Notify>) {
+async fn keep(connections: Arc<Connections>, control: Arc<Connections>, woken: Arc<Notify>) {
     loop {
         // Woken or not, it is time.
         let _ = tokio::time::timeout(KEEPING_INTERVAL, woken.notified()).await;
-        if let Err(fault) = keep_all(&connections).await {
-            tracing::warn!(?fault, "indexes are looked after later");
+        let galleries = match look(&control).await {
+            Ok(galleries) => galleries,
+            Err(fault) => {
+                tracing::warn!(?fault, "indexes are looked after later");
+                continue;
+            }
+        };
+        for id in galleries {
+            // One gallery's index is no reason to leave the others'.
+            if let Err(fault) = graph::keep(&connections, &id).await {
+                tracing::warn!(?fault, "an index is looked after later");
+            }
         }
     }
 }
 
-async fn keep_all(connections: &Connections) -> Result<(), Fault> {
-    let mut session = connections.take().await?;
-    migration::remove_all_broken(&mut session).await?;
-    schema::drop_some(&mut session).await?;
+/// Removes what is left of things that ended. Returns the galleries that there are.
+async fn look(control: &Connections) -> Result<Vec<GalleryId>, Fault> {
+    let mut session = control.take().await?;
+    for done in [migration::remove_all_broken(&mut session).await, schema::drop_some(&mut session).await] {
+        if let Err(fault) = done {
+            tracing::warn!(?fault, "what galleries have left is removed later");
+        }
+    }
     let page = galleries::list(&session, None, usize::MAX, &|_| true).await?;
     session.done();
-    for (gallery, _) in page.items {
-        graph::keep(connections, &gallery.id).await?;
-    }
-    Ok(())
+    Ok(page.items.into_iter().map(|(gallery, _)| gallery.id).collect())
 }

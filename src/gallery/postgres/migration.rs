@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio_postgres::IsolationLevel;
 
 use super::connect::{Connections, Fault, Session};
 use super::galleries::{Found, Lock, find, lock_alone, new_tables, try_lock};
@@ -66,7 +67,8 @@ pub(super) async fn migrate(
         return Err(Fault::Error(Error::bad_field("pack_id", "another pack than the gallery's")));
     }
     check_chips(&session, from, &before, counts.templates).await?;
-    remove_broken(&mut session, id).await?;
+    // Of one that broke off: the lock is ours.
+    remove_staged(&mut session, id, None).await?;
     let after = before.clone().moved(&plan.pack_id, plan.dimension, now());
     let transaction = session.transaction().await?;
     let to = new_tables(&transaction).await?;
@@ -78,7 +80,7 @@ pub(super) async fn migrate(
     let migrated = migration.run(plan, counts.identities, states).await;
     if migrated.is_err() || plan.is_trial {
         // Where this fails, the keeper does it.
-        let _ = remove_broken(&mut migration.session, id).await;
+        let _ = remove_staged(&mut migration.session, id, Some(to)).await;
     }
     let state = migrated?;
     tell(states, state).await
@@ -112,12 +114,12 @@ async fn check_chips(session: &Session, tables: Tables, gallery: &Gallery, templ
     }
 }
 
-/// Removes what a migration of a gallery has left, by whoever has its lock.
-async fn remove_broken(session: &mut Session, id: &GalleryId) -> Result<(), Fault> {
+/// Removes what a migration of a gallery has left, by whoever has its lock: in these tables, or in any.
+async fn remove_staged(session: &mut Session, id: &GalleryId, tables: Option<Tables>) -> Result<(), Fault> {
     let transaction = session.transaction().await?;
-    let sql =
-        "delete from gallery_staged where id = $1 and exists (select from gallery where id = $1) returning number";
-    if let Some(row) = transaction.query_opt(sql, &[&id.as_str()]).await? {
+    let sql = "delete from gallery_staged where id = $1 and number = coalesce($2, number) returning number";
+    let number = tables.map(|tables| tables.number);
+    if let Some(row) = transaction.query_opt(sql, &[&id.as_str(), &number]).await? {
         transaction.batch_execute(&Tables { number: row.try_get(0)? }.unmake()).await?;
     }
     transaction.commit().await?;
@@ -185,7 +187,10 @@ impl Migration {
             "select id, record, xmin::text::bigint from {} where id > $1 order by id limit {STEP_IDENTITIES}",
             self.from.identity()
         );
-        let transaction = self.session.transaction().await?;
+        // Records and their chips as of one moment.
+        let transaction =
+            self.session.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        let transaction = transaction.start().await?;
         let rows = transaction.query(&sql, &[&last]).await?;
         let mut identities = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -265,6 +270,8 @@ impl Migration {
         let id = self.before.id.clone();
         let versions = std::mem::take(&mut self.versions);
         let transaction = self.session.transaction().await?;
+        // Everybody waits for it: a server that hangs in the middle is not waited for long.
+        transaction.batch_execute("set local idle_in_transaction_session_timeout = '60s'").await?;
         let found = lock_alone(&transaction, &id).await?;
         if found.tables != self.from {
             // Deleted, and made anew.

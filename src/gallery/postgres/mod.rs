@@ -39,9 +39,14 @@ impl PostgresOptions {
     }
 }
 
+/// Connections besides those for calls.
+const CONTROL: usize = 3;
+
 /// All galleries of a database.
 pub struct PostgresGalleries {
     connections: Arc<Connections>,
+    /// For health, keys and what the keeper looks at: never taken by calls.
+    control: Arc<Connections>,
     curves: Curves,
     keeping: Keeper,
     /// Longest time of what is asked of the database, but for what lasts.
@@ -56,7 +61,10 @@ impl PostgresGalleries {
         let connections = Arc::new(Connections::new(options)?);
         schema::prepare(&connections).await?;
         tracing::info!(store = connections.shown(), "the galleries are in a database");
-        let keeping = Keeper::start(Arc::clone(&connections));
-        Ok(Self { connections, curves: Curves::default(), keeping, time_max: options.statement_time_max })
+        let mut few = options.clone();
+        few.connections_max = CONTROL;
+        let control = Arc::new(Connections::new(&few)?);
+        let keeping = Keeper::start(Arc::clone(&connections), Arc::clone(&control));
+        Ok(Self { connections, control, curves: Curves::default(), keeping, time_max: options.statement_time_max })
     }
 }

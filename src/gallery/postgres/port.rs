@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
+use tokio_postgres::IsolationLevel;
 
 use super::connect::{Fault, Session};
 use super::galleries::{Found, GraphState, Tries};
@@ -25,12 +26,12 @@ const WAITING_MAX: usize = 2;
 const NO_ANSWER: Error = Error::Unavailable("the database does not answer in time");
 
 /// Does some work on a connection, and again where that helps.
-macro_rules! work {
-    ($galleries:ident, |$session:ident| $work:expr) => {{
+macro_rules! work_on {
+    ($connections:expr, $galleries:ident, |$session:ident| $work:expr) => {{
         let mut tries = Tries::default();
         loop {
             let attempt = async {
-                let mut taken = $galleries.connections.take().await?;
+                let mut taken = $connections.take().await?;
                 let $session = &mut taken;
                 let result = $work.await;
                 taken.end(result)
@@ -42,6 +43,13 @@ macro_rules! work {
             }
         }
     }};
+}
+
+/// The same on a connection of those for calls.
+macro_rules! work {
+    ($galleries:ident, |$session:ident| $work:expr) => {
+        work_on!($galleries.connections, $galleries, |$session| $work)
+    };
 }
 
 #[async_trait]
@@ -57,6 +65,7 @@ impl Galleries for Arc<PostgresGalleries> {
     async fn close(&self) {
         self.keeping.stop();
         self.connections.close();
+        self.control.close();
     }
 
     async fn create_gallery(
@@ -180,7 +189,7 @@ impl Galleries for Arc<PostgresGalleries> {
     }
 
     async fn keys(&self) -> Result<Vec<Key>, Error> {
-        work!(self, |session| curves::keys(session))
+        work_on!(self.control, self, |session| curves::keys(session))
     }
 
     async fn set_key(&self, new: Key) -> Result<(), Error> {
@@ -248,27 +257,24 @@ async fn tell_end<T>(ended: Result<(), Fault>, states: &mpsc::Sender<Result<T, E
     }
 }
 
+/// The gallery's rule, its rows and its records are those of one moment.
 async fn search_all(
     session: &mut Session,
     gallery: &GalleryId,
     searches: &[Search],
 ) -> Result<Vec<SearchOutcome>, Fault> {
-    let found = galleries::find(session, gallery).await?;
-    let mut outcomes = Vec::with_capacity(searches.len());
+    let transaction = session.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    let transaction = transaction.start().await?;
+    let found = galleries::find_within(&transaction, gallery).await?;
     let has_graph = searches.iter().any(|wanted| search::path(&found, wanted) == SearchPath::Graph);
     if let (true, Some(GraphState::Ready { recall, .. })) = (has_graph, found.graph) {
-        let transaction = session.transaction().await?;
         let least = searches.iter().map(|search| search.capacity * 4).max().unwrap_or(0);
         transaction.batch_execute(&graph::settings(recall.expansion.max(least).min(1_000), "local")).await?;
-        for wanted in searches {
-            let path = search::path(&found, wanted);
-            outcomes.push(search::search(&transaction, &found, wanted, path).await?);
-        }
-        transaction.commit().await?;
-    } else {
-        for wanted in searches {
-            outcomes.push(search::search(&***session, &found, wanted, SearchPath::Exact).await?);
-        }
     }
+    let mut outcomes = Vec::with_capacity(searches.len());
+    for wanted in searches {
+        outcomes.push(search::search(&transaction, &found, wanted, search::path(&found, wanted)).await?);
+    }
+    transaction.commit().await?;
     Ok(outcomes)
 }

@@ -21,8 +21,8 @@
 
 use super::connect::{Connections, Fault, PostgresError, Session};
 
-/// The version of the tables that this program makes and speaks. Servers of this version and of the one before may run beside
-/// each other: a new version only adds, and what nobody needs any more goes a version later.
+/// The version of the tables that this program makes and speaks. A server that is running goes on beside one of the next version: a
+/// new version only adds, and what nobody needs any more goes a version later. One that starts refuses tables newer than its own.
 const FORMAT: i32 = 1;
 
 /// Each brings the tables from the version of its place to the next.
@@ -159,7 +159,8 @@ pub(super) async fn examine(connections: &Connections) -> Result<String, Postgre
     };
     let sql = "select current_setting('server_version_num')::int, current_setting('server_version'),
                       (select extversion from pg_extension where extname = 'vector'),
-                      to_regclass('facematch_format') is not null, current_setting('transaction_read_only')::bool";
+                      to_regclass('facematch_format') is not null, current_setting('transaction_read_only')::bool,
+                      coalesce(has_schema_privilege(current_schema(), 'create'), false)";
     let row = session.query_one(sql, &[]).await.map_err(told)?;
     let (number, version): (i32, String) = (row.get(0), row.get(1));
     if number < SERVER_MIN {
@@ -167,6 +168,12 @@ pub(super) async fn examine(connections: &Connections) -> Result<String, Postgre
     }
     if row.get(4) {
         return Err(unfit("it takes no writes: it is a standby".to_owned()));
+    }
+    if !row.get::<_, bool>(5) {
+        return Err(unfit(
+            "this role may not make tables: let it own the database, or a schema that is first in its search_path"
+                .to_owned(),
+        ));
     }
     let vectors: Option<String> = row.get(2);
     match &vectors {
@@ -209,6 +216,9 @@ pub(super) struct Tables {
     pub number: i64,
 }
 
+/// The longest vectors that fit into a page of 8 KiB with their ids.
+const PLAIN_MAX: usize = 3_500;
+
 /// Parts that a gallery's counts are kept in: writers of one part wait for each other.
 pub(super) const SLOTS: i16 = 64;
 
@@ -233,6 +243,11 @@ impl Tables {
     pub(super) fn make(self, dimension: usize) -> String {
         let Self { number } = self;
         let (identity, row, chip) = (self.identity(), self.row(), self.chip());
+        // Read by every search, so not beside the table, if they fit into its pages.
+        let plain = match dimension <= PLAIN_MAX {
+            true => format!("alter table {row} alter column features set storage plain;"),
+            false => format!("alter table {row} alter column features set storage external;"),
+        };
         format!(
             r#"
             create table {identity} (
@@ -248,7 +263,7 @@ impl Tables {
                 features halfvec({dimension}) not null,
                 primary key (identity_id, template_id)
             );
-            alter table {row} alter column features set storage plain;
+            {plain}
             create table {chip} (
                 identity_id text collate "C" not null,
                 template_id text collate "C" not null,

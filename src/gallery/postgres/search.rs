@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use deadpool_postgres::Transaction;
 use pgvector::HalfVector;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -19,29 +20,17 @@ use crate::biometrics::fusion::Fusion;
 use crate::biometrics::ids::{IdentityId, TemplateId};
 use crate::biometrics::score::Score;
 use crate::biometrics::template::{Template, dot};
+use crate::error::Error;
 use crate::gallery::ranking::{Ranked, Ranking};
 use crate::gallery::types::{Search, SearchOutcome, SearchPath};
 
 /// Rows that are fetched at first, besides those that are asked for.
 const ROWS_MORE: usize = 24;
 
-/// Something that runs statements: a connection, or a transaction on it.
-pub(super) trait Statements {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault>;
-}
-
-impl Statements for deadpool_postgres::ClientWrapper {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault> {
-        let statement = self.prepare_cached(sql).await?;
-        Ok(self.query(&statement, parameters).await?)
-    }
-}
-
-impl Statements for deadpool_postgres::Transaction<'_> {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault> {
-        let statement = self.prepare_cached(sql).await?;
-        Ok(self.query(&statement, parameters).await?)
-    }
+/// Runs a statement that is prepared once a connection.
+async fn rows(transaction: &Transaction<'_>, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Fault> {
+    let statement = transaction.prepare_cached(sql).await?;
+    Ok(transaction.query(&statement, parameters).await?)
 }
 
 /// By how much a product of two unit vectors in half precision may differ from the score of them.
@@ -58,7 +47,7 @@ pub(super) fn slack(dimension: usize) -> f32 {
 
 /// Answers a search of a gallery. `path` is how rows are proposed.
 pub(super) async fn search(
-    statements: &impl Statements,
+    transaction: &Transaction<'_>,
     found: &Found,
     search: &Search,
     path: SearchPath,
@@ -66,10 +55,10 @@ pub(super) async fn search(
     let Found { tables, gallery, .. } = found;
     search.probe.check_fits(&gallery.pack_id, gallery.dimension)?;
     let identities = found.counts.identities;
-    let searched = if search.scope.is_everyone() { identities } else { count(statements, *tables, search).await? };
+    let searched = if search.scope.is_everyone() { identities } else { count(transaction, *tables, search).await? };
     let mut proposing =
         Proposing { found, search, path, ranking: Ranking::new(search.capacity), scored: BTreeSet::new() };
-    proposing.run(statements).await?;
+    proposing.run(transaction).await?;
     Ok(SearchOutcome { ranked: proposing.ranking.into_best_first(), identities, searched, path })
 }
 
@@ -83,11 +72,11 @@ pub(super) fn path(found: &Found, search: &Search) -> SearchPath {
 }
 
 /// Returns how many identities a scope leaves.
-async fn count(statements: &impl Statements, tables: Tables, search: &Search) -> Result<u64, Fault> {
+async fn count(transaction: &Transaction<'_>, tables: Tables, search: &Search) -> Result<u64, Fault> {
     let mut parameters = Parameters::default();
     let condition = condition(&search.scope, "i", &mut parameters).unwrap_or_else(|| "true".to_owned());
     let sql = format!("select count(*) from {} i where {condition}", tables.identity());
-    let rows = statements.rows(&sql, &parameters.all()).await?;
+    let rows = rows(transaction, &sql, &parameters.all()).await?;
     let count: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
     Ok(count.cast_unsigned())
 }
@@ -110,10 +99,10 @@ struct Proposing<'a> {
 }
 
 impl Proposing<'_> {
-    async fn run(&mut self, statements: &impl Statements) -> Result<(), Fault> {
+    async fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), Fault> {
         let mut wanted = (self.search.capacity * 2 + ROWS_MORE).next_power_of_two();
         loop {
-            let (fetched, last) = self.fetch(statements, &Want::Nearest(wanted)).await?;
+            let (fetched, last) = self.fetch(transaction, &Want::Nearest(wanted)).await?;
             if fetched < wanted {
                 return Ok(());
             }
@@ -124,7 +113,7 @@ impl Proposing<'_> {
             }
             if is_full {
                 // Many are nearly as good as the last one.
-                self.fetch(statements, &Want::AtLeast(f64::from(bound))).await?;
+                self.fetch(transaction, &Want::AtLeast(f64::from(bound))).await?;
                 return Ok(());
             }
             // Many rows are of few identities.
@@ -133,7 +122,7 @@ impl Proposing<'_> {
     }
 
     /// Scores the rows that are wanted. Returns how many came, and the least product of them.
-    async fn fetch(&mut self, statements: &impl Statements, want: &Want) -> Result<(usize, f32), Fault> {
+    async fn fetch(&mut self, transaction: &Transaction<'_>, want: &Want) -> Result<(usize, f32), Fault> {
         let Found { tables, .. } = self.found;
         let (row, identity) = (tables.row(), tables.identity());
         let mut parameters = Parameters::default();
@@ -162,7 +151,7 @@ impl Proposing<'_> {
                  select r.identity_id, r.template_id, {order} as distance from {row} r {scope} {bounded} {ends}
              ) n join {identity} i on i.id = n.identity_id"
         );
-        let rows = statements.rows(&sql, &parameters.all()).await?;
+        let rows = rows(transaction, &sql, &parameters.all()).await?;
         let fetched = rows.len();
         let mut least = f32::INFINITY;
         let mut compared = Compared::new(self.found);
@@ -173,8 +162,14 @@ impl Proposing<'_> {
             if !self.scored.insert((identity.clone(), template.clone())) {
                 continue;
             }
-            let ranked = compared.score(&self.search.probe, identity, &template, row.try_get(3)?)?;
-            self.ranking.show(&ranked.identity, &ranked.template, ranked.score);
+            match compared.score(&self.search.probe, identity, &template, row.try_get(3)?) {
+                Ok(ranked) => self.ranking.show(&ranked.identity, &ranked.template, ranked.score),
+                // The others are found all the same.
+                Err(Error::DataLoss(what)) => {
+                    tracing::error!(what, "an identity's record is damaged, and it is not searched")
+                }
+                Err(error) => return Err(Fault::Error(error)),
+            }
         }
         Ok((fetched, least))
     }
@@ -193,8 +188,8 @@ impl<'a> Compared<'a> {
 
     /// Scores a row by the record of its identity.
     ///
-    /// *Errors*: [`crate::error::Error::DataLoss`] where the record is damaged, or has no such template.
-    fn score(&mut self, probe: &Template, identity: String, template: &str, record: &[u8]) -> Result<Ranked, Fault> {
+    /// *Errors*: [`Error::DataLoss`] where the record is damaged, or has no such template.
+    fn score(&mut self, probe: &Template, identity: String, template: &str, record: &[u8]) -> Result<Ranked, Error> {
         let gallery = &self.found.gallery;
         let id = records::identity_id(&identity)?;
         let templates = match self.known.entry(identity) {
@@ -213,7 +208,7 @@ impl<'a> Compared<'a> {
 
 /// Returns for each probe the best identity but `own`, ties by id, always searched exactly.
 pub(super) async fn best_others(
-    statements: &impl Statements,
+    transaction: &Transaction<'_>,
     found: &Found,
     own: &IdentityId,
     probes: &[&Template],
@@ -221,7 +216,7 @@ pub(super) async fn best_others(
     let mut best = Vec::with_capacity(probes.len());
     for probe in probes {
         let wanted = Search { probe: (*probe).clone(), capacity: 2, exact: true, scope: Default::default() };
-        let outcome = search(statements, found, &wanted, SearchPath::Exact).await?;
+        let outcome = search(transaction, found, &wanted, SearchPath::Exact).await?;
         best.push(outcome.ranked.into_iter().find(|ranked| ranked.identity != *own));
     }
     Ok(best)

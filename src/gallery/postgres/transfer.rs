@@ -138,6 +138,8 @@ struct Begun {
     is_resumed: bool,
 }
 
+/// Somebody deleted what had come of it.
+const DELETED: Error = Error::NotFound(Entity::Import);
 const NO_HEADER: Error = Error::GalleryFile("it has no header");
 
 fn staged_key(id: &GalleryId) -> Vec<u8> {
@@ -276,7 +278,7 @@ impl PostgresImport {
         let mut next = last.clone();
         // An end is read again after a break.
         if position != self.stepped && !(self.end.is_some() && position.frames == self.stepped.frames + 1) {
-            let (id, is_ended) = (self.id.clone(), self.end.is_some());
+            let (id, is_ended, self_stepped) = (self.id.clone(), self.end.is_some(), self.stepped);
             let step = std::mem::take(&mut self.step);
             let is_new = |id: &IdentityId| !is_resumed && last.as_ref().is_none_or(|last| id > last);
             let known: Vec<IdentityId> = step.keys().filter(|id| !is_new(id)).cloned().collect();
@@ -285,11 +287,13 @@ impl PostgresImport {
             let transaction = self.session()?.transaction().await?;
             remove_some(&transaction, tables, &known).await?;
             copy_in(&transaction, tables, &gallery, &identities).await?;
-            if !is_ended {
-                let Position { offset, chain, frames } = position;
-                let sealed = seal(&staged_key(&id), &StagedRecord { offset, chain, frames, ..staged.clone() });
-                let sql = "update gallery_staged set record = $2 where id = $1";
-                transaction.execute(sql, &[&id.as_str(), &sealed]).await?;
+            // At its end it stands where it stood: an end is read again after a break.
+            let at = if is_ended { self_stepped } else { position };
+            let Position { offset, chain, frames } = at;
+            let sealed = seal(&staged_key(&id), &StagedRecord { offset, chain, frames, ..staged.clone() });
+            let sql = "update gallery_staged set record = $3 where id = $1 and number = $2";
+            if transaction.execute(sql, &[&id.as_str(), &tables.number, &sealed]).await? == 0 {
+                return Err(Fault::Error(DELETED));
             }
             transaction.commit().await?;
             self.stepped = position;
@@ -321,11 +325,17 @@ impl PostgresImport {
             rewrite_rows(&transaction, tables, &gallery).await?;
         }
         add_gallery(&transaction, tables, &gallery).await?;
-        transaction.execute("delete from gallery_staged where id = $1", &[&id.as_str()]).await?;
+        let sql = "delete from gallery_staged where id = $1 and number = $2";
+        if transaction.execute(sql, &[&id.as_str(), &tables.number]).await? == 0 {
+            return Err(Fault::Error(DELETED));
+        }
         transaction.commit().await?;
-        // Planned by how much there is, from now on.
+        // Planned by how much there is, from now on; else when the database comes to it by itself.
         let (identity, row) = (tables.identity(), tables.row());
-        self.session()?.batch_execute(&format!("analyze {identity}; analyze {row}")).await?;
+        let sql = format!("set lock_timeout = '500ms'; analyze {identity}; analyze {row}");
+        if let Err(error) = self.session()?.batch_execute(&sql).await {
+            tracing::info!(%error, "an imported gallery is not analysed yet");
+        }
         Ok(gallery)
     }
 }

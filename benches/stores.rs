@@ -150,15 +150,16 @@ struct Identified {
 }
 
 async fn identify(store: &Arc<dyn Galleries>, people: u64, calls: u64, exact: bool) -> Identified {
-    let mut found = 0;
+    let (mut asked, mut found) = (0, 0);
     let times = timed(calls, async |at| {
+        asked += 1;
         let person = at * 7_919 % people;
         let search = Search { probe: template(person, 1_000), capacity: 5, exact, scope: Scope::default() };
         let outcome = store.search(&gallery(), vec![search]).await.expect("search").remove(0);
         found += u64::from(outcome.ranked.first().is_some_and(|ranked| ranked.identity == name(person)));
     })
     .await;
-    Identified { times, found: found as f64 / calls as f64 }
+    Identified { times, found: found as f64 / f64::from(asked) }
 }
 
 /// Milliseconds of each call.

@@ -73,7 +73,7 @@ done
 cat served.txt
 FACEMATCH_ENDPOINT=$(grep -o 'http://.*' served.txt)
 export FACEMATCH_ENDPOINT
-expect "demo" gallery create demo --threshold 0.48 --margin 0
+expect "demo" gallery create demo --threshold 0.42 --margin 0
 photos=(people/*/*.jpg)
 expect "${#photos[@]} photos of ${#everybody[@]} people: ${#photos[@]} enrolled" enroll --gallery demo people
 

@@ -456,7 +456,7 @@ mod tests {
         let cases = [
             ("postgres://ann:secret@db:5433/faces", "postgres://ann@db:5433/faces"),
             ("postgres://ann:secret@db:5433/faces?password=secret", "postgres://…"),
-            ("postgres://db/faces", "postgres://db/faces"),
+            ("postgres://db/faces", "postgres://db:5432/faces"),
             ("postgresql://ann@a:4,b:5/faces", "postgres://ann@a:4,b:5/faces"),
             ("postgres://ann:secret/12@db/faces", "postgres://…"),
             ("postgres://ann:12/secret@db/faces", "postgres://…"),

@@ -64,9 +64,13 @@ pub(super) async fn migrate(
     session.batch_execute("set statement_timeout = 0; set idle_in_transaction_session_timeout = 0").await?;
     let Found { tables: from, gallery: before, counts, .. } = find(&session, id).await?;
     if before.pack_id == plan.pack_id {
+        unlock(&session, id).await?;
         return Err(Fault::Error(Error::bad_field("pack_id", "another pack than the gallery's")));
     }
-    check_chips(&session, from, &before, counts.templates).await?;
+    if let Err(fault) = check_chips(&session, from, &before, counts.templates).await {
+        unlock(&session, id).await?;
+        return Err(fault);
+    }
     // Of one that broke off: the lock is ours.
     remove_staged(&mut session, id, None).await?;
     let after = before.clone().moved(&plan.pack_id, plan.dimension, now());
@@ -82,8 +86,17 @@ pub(super) async fn migrate(
         // Where this fails, the keeper does it.
         let _ = remove_staged(&mut migration.session, id, Some(to)).await;
     }
+    // Whoever is told of the end may begin another one; else the lock goes with the connection, a moment later.
+    let unlocked = unlock(&migration.session, id).await;
     let state = migrated?;
+    unlocked?;
     tell(states, state).await
+}
+
+async fn unlock(session: &Session, id: &GalleryId) -> Result<(), Fault> {
+    let sql = "select pg_advisory_unlock($1, hashtext($2))";
+    session.query_one(sql, &[&(Lock::Work as i32), &id.as_str()]).await?;
+    Ok(())
 }
 
 async fn tell(states: &States, state: MigrationState) -> Result<(), Fault> {

@@ -68,6 +68,10 @@ class Maker:
             return picture, boxes
         return self._portrait(random, side) if kind == 2 else self._mosaic(random, side)
 
+    def crowded(self, random):
+        """A picture out of crowd photos alone."""
+        return self._crowd(random, self.side_px)[0]
+
     def _crowd(self, random, side):
         photo, boxes = self.crowd[random.integers(len(self.crowd))]
         return self._filled(random, side, *cut(random, photo, boxes, side, (8, 0.8 * side), at_face=random.random() < 0.6))

@@ -1,6 +1,6 @@
 """Trains the detector; run again, it goes on where it stopped.
 
-    python train.py --faces FACES --teacher insightface_det_2.5g.onnx --state STATE [--steps 24000]
+    python train.py --faces FACES --teacher insightface_det_2.5g.onnx --state STATE [--steps 24000] [--height 1]
 
 STATE keeps the last checkpoint, the log and the teacher's boxes of the portraits.
 """
@@ -38,7 +38,7 @@ WARM_STEPS = 100
 FLAT_SHARE = 0.4
 # The network that is kept is the average over about the last five hundred steps.
 AVERAGE = 0.998
-POINT_WEIGHT, BOX_WEIGHT = 5.0, 1.0
+POINT_WEIGHT, BOX_WEIGHT = 10.0, 1.0
 # A face of a portrait that the teacher is less sure of is not called one.
 PORTRAIT_SCORE_MIN = 0.4
 
@@ -170,7 +170,7 @@ def train(worker, arguments):
     sums, start = numpy.zeros(3), time.monotonic()
     for step in range(first, arguments.steps):
         for optimizer, height in optimizers:
-            optimizer.param_groups[0]["lr"] = height * rate(step, arguments.steps)
+            optimizer.param_groups[0]["lr"] = arguments.height * height * rate(step, arguments.steps)
         network.train()
         score, box, point = loss_parts(network, *lessons.batch())
         network.zero_grad(set_to_none=True)
@@ -205,6 +205,7 @@ def main():
     parser.add_argument("--teacher", type=pathlib.Path, required=True)
     parser.add_argument("--state", type=pathlib.Path, required=True)
     parser.add_argument("--steps", type=int, default=24_000)
+    parser.add_argument("--height", type=float, default=1.0, help="the largest share of the full rate (default 1)")
     arguments = parser.parse_args()
     arguments.state = arguments.state.resolve()
     arguments.state.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ Procrustes problem", 1966), which leaves every cosine as it was.
 
 import argparse
 import pathlib
+import sys
 
 import numpy as np
 import onnx
@@ -18,8 +19,10 @@ from network import Recognizer
 from onnx import numpy_helper
 from optimizer import MatrixAwareOptimizer
 from people import People
-from torch import nn
 from torch.nn import functional
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import normalisations  # noqa: E402
 
 # Enough for means and deviations of each channel.
 CHIPS = 4096
@@ -39,41 +42,13 @@ def read(path: pathlib.Path) -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def put_in(network: Recognizer, tensors: dict[str, torch.Tensor]):
     """Sets the weights. A convolution's offset becomes that of a normalisation that does nothing else."""
+    normalisations.silence(network)
     kept = network.state_dict()
     for name, value in tensors.items():
         convolution = name.removesuffix(".0.bias")
         target = f"{convolution}.1.bias" if name.endswith(".0.bias") else name
         assert kept[target].shape == value.shape, name
         kept[target].copy_(value)
-    for module in network.modules():
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            module.weight.fill_(1)
-            module.running_mean.zero_()
-            module.running_var.fill_(1 - module.eps)
-
-
-@torch.no_grad()
-def normalise(network: Recognizer, pixels: torch.Tensor):
-    """Gives each normalisation the mean and deviation of what it sees, and the scale and offset that undo them."""
-    sums: dict[nn.Module, list] = {}
-
-    def look(module, inputs):
-        places = [axis for axis in range(inputs[0].ndim) if axis != 1]
-        seen = inputs[0].double()
-        sums.setdefault(module, []).append((seen.mean(places), seen.square().mean(places)))
-
-    norms = [module for module in network.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
-    hooks = [module.register_forward_pre_hook(look) for module in norms]
-    for part in pixels.split(64):
-        network(part)
-    for hook in hooks:
-        hook.remove()
-    for module in norms:
-        means, squares = (torch.stack(part).mean(0) for part in zip(*sums[module]))
-        module.running_mean.copy_(means)
-        module.running_var.copy_(squares - means.square())
-        module.weight.copy_((module.running_var + module.eps).sqrt())
-        module.bias.add_(module.running_mean)
 
 
 @torch.no_grad()
@@ -98,7 +73,7 @@ def main():
     network = Recognizer().eval().to(memory_format=torch.channels_last)
     put_in(network, read(given.exported))
     before = embed(network, pixels)
-    normalise(network, pixels)
+    normalisations.restore(network, pixels.split(64))
     same = (before * embed(network, pixels)).sum(1).min()
     if same < 0.9999:
         raise SystemExit(f"the normalisations change embeddings: smallest cosine {same:.6f}")

@@ -404,6 +404,16 @@ async fn role_with_few_rights_is_enough_and_says_what_it_lacks() {
     let store = open(&url, |_| ()).await;
     with_gallery(&store).await;
     store.enroll(gallery("g"), enrollment(1, &[0, 1])).await.expect("enrol");
+    // Rights that somebody takes away are not the caller's fault, nor ours.
+    let rights = |statement: &'static str| {
+        let server = Arc::clone(&server);
+        blocking(move || server.psql_in(&server.url_of("postgres", "faces"), statement))
+    };
+    rights("revoke select on faces.gallery from faces").await;
+    let refused = store.gallery(&gallery("g")).await;
+    assert!(matches!(refused, Err(Error::Unavailable(why)) if why.contains("role")), "{:?}", refused.map(drop));
+    rights("grant select on faces.gallery to faces").await;
+    assert!(store.gallery(&gallery("g")).await.is_ok());
     let mut compaction = store.compact().await.expect("compact");
     while let Some(state) = compaction.recv().await {
         state.expect("a state");

@@ -424,6 +424,12 @@ impl From<tokio_postgres::Error> for Fault {
             | SqlState::CRASH_SHUTDOWN
             | SqlState::CANNOT_CONNECT_NOW
             | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => unavailable("the database is restarting"),
+            SqlState::INSUFFICIENT_PRIVILEGE
+            | SqlState::INVALID_PASSWORD
+            | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+                tracing::error!(%error, "the database refuses the server's role");
+                unavailable("the database refuses the server's role")
+            }
             SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => {
                 tracing::error!(%error, "the database says that its files are damaged");
                 Fault::Error(Error::DataLoss("the database says that its files are damaged"))

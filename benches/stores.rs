@@ -7,15 +7,16 @@
 #[path = "../tests/common/postgres.rs"]
 mod postgres;
 
+use std::io::{Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use facematch::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use facematch::biometrics::template::Template;
-use facematch::error::Error;
 use facematch::gallery::{
     EmbeddedGalleries, EnrolledTemplate, Enrollment, Galleries, IdentityChange, IfExists, PostgresGalleries,
-    PostgresOptions, Scope, Search, SearchPath, Synthetic, SyntheticGallery, write_synthetic,
+    PostgresOptions, Scope, Search, SearchPath, Served, Synthetic, SyntheticGallery, write_synthetic,
 };
 
 const DIMENSION: usize = 512;
@@ -60,10 +61,12 @@ async fn main() {
     let mut options = PostgresOptions::new(&url);
     options.statement_time_max = Duration::from_secs(60);
     let database: Arc<dyn Galleries> = Arc::new(Arc::new(PostgresGalleries::open(&options).await.expect("open")));
+    let file = folder.path().join("synthetic.gallery");
+    let people = write_file(&file, rows);
     println!("{rows} templates of {DIMENSION}, {calls} calls of a kind, one at a time");
     let mut table: Vec<Row> = Vec::new();
     for store in [&embedded, &database] {
-        for (row, (what, unit, value)) in measure(store, rows, calls).await.into_iter().enumerate() {
+        for (row, (what, unit, value)) in measure(store, &file, (rows, people), calls).await.into_iter().enumerate() {
             match table.get_mut(row) {
                 Some(row) => row.values.push(value),
                 None => table.push(Row { what, unit, values: vec![value] }),
@@ -77,9 +80,14 @@ async fn main() {
     }
 }
 
-async fn measure(store: &Arc<dyn Galleries>, rows: u64, calls: u64) -> Vec<(&'static str, &'static str, f64)> {
+async fn measure(
+    store: &Arc<dyn Galleries>,
+    file: &Path,
+    (rows, people): (u64, u64),
+    calls: u64,
+) -> Vec<(&'static str, &'static str, f64)> {
     let began = Instant::now();
-    let people = import(store, rows).await;
+    import(store, file).await;
     let imported = began.elapsed().as_secs_f64();
     let exact = identify(store, people, calls, true).await;
     let began = Instant::now();
@@ -125,22 +133,26 @@ fn name(number: u64) -> IdentityId {
 }
 
 /// Returns how many people there are.
-async fn import(store: &Arc<dyn Galleries>, rows: u64) -> u64 {
-    let (sender, mut parts) = tokio::sync::mpsc::channel::<Vec<u8>>(4);
-    let writing = std::thread::spawn(move || {
-        let wanted =
-            SyntheticGallery { gallery: gallery(), pack_id: pack(), dimension: DIMENSION, seed: SEED, templates: rows };
-        write_synthetic::<Error>(&wanted, |part, _| {
-            sender.blocking_send(part.to_vec()).expect("a reader");
-            Ok(())
-        })
-    });
+fn write_file(path: &Path, rows: u64) -> u64 {
+    let mut file = std::fs::File::create(path).expect("a file");
+    let wanted =
+        SyntheticGallery { gallery: gallery(), pack_id: pack(), dimension: DIMENSION, seed: SEED, templates: rows };
+    write_synthetic::<anyhow::Error>(&wanted, |part, _| Ok(file.write_all(part)?)).expect("written")
+}
+
+async fn import(store: &Arc<dyn Galleries>, path: &Path) {
+    let mut file = std::fs::File::open(path).expect("the file");
     let mut import = store.begin_import(gallery(), 0).await.expect("begin");
-    while let Some(part) = parts.recv().await {
+    loop {
+        // As messages of the contract have it.
+        let mut part = Vec::with_capacity(1 << 20);
+        Read::by_ref(&mut file).take(1 << 20).read_to_end(&mut part).expect("read");
+        if part.is_empty() {
+            break;
+        }
         import.feed(part).await.expect("feed");
     }
-    import.finish().await.expect("finish");
-    writing.join().expect("a writer").expect("written")
+    import.finish(Served::Here).await.expect("finish");
 }
 
 #[derive(Clone)]

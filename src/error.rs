@@ -125,6 +125,9 @@ pub enum Error {
         /// The file's.
         found: u32,
     },
+    /// A gallery would move, and the server has one store.
+    #[error("this server has one store: state the other as second_store in its settings")]
+    NoSecondStore,
     /// Another import into the same gallery, or another compaction, is under way.
     #[error("{0} is under way")]
     UnderWay(&'static str),
@@ -193,6 +196,8 @@ pub enum Entity {
     Curve,
     /// A key.
     Key,
+    /// What a move of a gallery left in the other store.
+    Copy,
 }
 
 impl std::fmt::Display for Entity {
@@ -204,6 +209,7 @@ impl std::fmt::Display for Entity {
             Entity::Import => "import",
             Entity::Curve => "calibration curve",
             Entity::Key => "key",
+            Entity::Copy => "copy of the gallery in the other store",
         })
     }
 }
@@ -275,12 +281,14 @@ impl Error {
             Error::NotFound(Entity::Import) => "IMPORT_NOT_FOUND",
             Error::NotFound(Entity::Curve) => "CURVE_NOT_FOUND",
             Error::NotFound(Entity::Key) => "KEY_NOT_FOUND",
+            Error::NotFound(Entity::Copy) => "COPY_NOT_FOUND",
             Error::AlreadyExists(Entity::Gallery) => "GALLERY_EXISTS",
             Error::AlreadyExists(Entity::Identity) => "IDENTITY_EXISTS",
             Error::AlreadyExists(Entity::Template) => "TEMPLATE_EXISTS",
             Error::AlreadyExists(Entity::Import) => "IMPORT_EXISTS",
             Error::AlreadyExists(Entity::Curve) => "CURVE_EXISTS",
             Error::AlreadyExists(Entity::Key) => "KEY_EXISTS",
+            Error::AlreadyExists(Entity::Copy) => "COPY_EXISTS",
             Error::PackMismatch { .. } => "PACK_MISMATCH",
             Error::NoCalibrationCurve { .. } => "NO_CALIBRATION_CURVE",
             Error::RateOutOfReach { .. } => "RATE_OUT_OF_REACH",
@@ -290,6 +298,7 @@ impl Error {
             Error::GalleryNotEmpty { .. } => "GALLERY_NOT_EMPTY",
             Error::GalleryFile(_) => "GALLERY_FILE_DAMAGED",
             Error::NewerGalleryFile { .. } => "GALLERY_FILE_NEWER",
+            Error::NoSecondStore => "NO_SECOND_STORE",
             Error::UnderWay(_) => "UNDER_WAY",
             Error::LastTemplate => "LAST_TEMPLATE",
             Error::TooManyTemplates { .. } => "TOO_MANY_TEMPLATES",

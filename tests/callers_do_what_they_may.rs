@@ -17,7 +17,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 /// What each call takes, written down a second time: a change of the server's table must be meant.
-const TAKES: [(&str, &str); 29] = [
+const TAKES: [(&str, &str); 31] = [
     ("Detect", "read"),
     ("Embed", "read"),
     ("Verify", "read"),
@@ -40,6 +40,8 @@ const TAKES: [(&str, &str); 29] = [
     ("ImportGallery", "admin"),
     ("GetImport", "admin"),
     ("MigrateGallery", "admin"),
+    ("MoveGallery", "admin"),
+    ("DeleteGalleryCopy", "admin"),
     ("Calibrate", "admin"),
     ("SetCurve", "admin"),
     ("DeleteCurve", "admin"),

@@ -202,12 +202,13 @@ fn help_teaches() {
     }
 }
 
-/// What `gallery` does with files: made up, imported, exported, imported again, compacted.
+/// What `gallery` does with files: made up, imported, exported, imported again, compacted; and with another store.
 #[test]
 fn gallery_commands_move_whole_galleries() {
     let Some(shared) = common::shared("gallery_commands_move_whole_galleries") else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Served::start(&shared, &folder.path().join("data"));
+    let (data, other) = (folder.path().join("data"), folder.path().join("other").display().to_string());
+    let server = Served::start_with(&shared, &data, &["--second-store", &other]);
     let call = |arguments: &[&str], exit_code| {
         let mut command = program(&shared);
         run(command.args(arguments).args(["--endpoint", &server.endpoint]), exit_code)
@@ -246,14 +247,32 @@ fn gallery_commands_move_whole_galleries() {
     let reply: Value = serde_json::from_str(&call(&["gallery", "compact", "--json"], 0)).expect("JSON");
     assert!(reply["bytes_after"].as_u64().is_some_and(|bytes| bytes > 0), "{reply}");
     assert!(call(&["gallery", "list"], 0).contains("broken"));
-    drop(server);
+
+    let moved = call(&["gallery", "move", "synthetic", "--to", &other], 0);
+    assert!(moved.contains("500 compared, switched"), "{moved}");
+    let text = call(&["gallery", "move", "synthetic", "--to", &other], 2);
+    assert!(text.contains("to must be the other store"), "{text}");
+    let text = call(&["gallery", "move", "synthetic", "--to", data.to_str().expect("UTF-8")], 2);
+    assert!(text.contains("COPY_EXISTS"), "{text}");
+    assert_eq!(show("synthetic"), show("broken"));
+    call(&["gallery", "drop-copy", "synthetic"], 0);
+    assert!(call(&["gallery", "drop-copy", "synthetic"], 2).contains("COPY_NOT_FOUND"));
+    assert_eq!(call(&["gallery", "list"], 0).lines().count(), 2);
+    server.stop();
+    // What is left in the other store is a store as any.
+    let server = Served::start(&shared, Path::new(&other));
+    let listed = run(&mut server.client(&shared, &["gallery", "list"]), 0);
+    assert!(listed.contains("synthetic") && listed.lines().count() == 1, "{listed}");
+    let text = run(&mut server.client(&shared, &["gallery", "move", "synthetic", "--to", &other]), 2);
+    assert!(text.contains("NO_SECOND_STORE"), "{text}");
 }
 
 #[test]
 fn load_times_calls_and_counts_what_failed() {
     let Some(shared) = common::shared("load_times_calls_and_counts_what_failed") else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let server = Served::start(&shared, &folder.path().join("data"));
+    // On a machine that does other things too, nothing is to be refused for that.
+    let server = Served::start_with(&shared, &folder.path().join("data"), &["--search-wait-max-ms", "10000"]);
     let load = |arguments: &[&str], exit_code| -> Value {
         let mut command = program(&shared);
         command.args(["load", "--json", "--warm-up", "0.1", "--endpoint", &server.endpoint]).args(arguments);

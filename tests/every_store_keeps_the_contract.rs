@@ -1,5 +1,5 @@
-//! What holds of galleries holds in every store: each test here runs on this machine's own store, and on a real PostgreSQL with
-//! pgvector through several servers of it. With `FACEMATCH_TEST_POSTGRES_URL` or `FACEMATCH_TEST_CITUS_URL` the same tests run in the
+//! What holds of galleries holds in every store: each test here runs on this machine's own store, on a real PostgreSQL with
+//! pgvector through several servers of it, and on both at once, where each gallery has moved from one to the other. With `FACEMATCH_TEST_POSTGRES_URL` or `FACEMATCH_TEST_CITUS_URL` the same tests run in the
 //! database that it names, in a schema of their own; without, they are not run, and not counted as passed.
 
 mod common;
@@ -22,8 +22,9 @@ use facematch::error::{Entity, Error};
 use facematch::gallery::filter::Filter;
 use facematch::gallery::{
     CurveOwner, Embed, EmbeddedGalleries, Enrollment, Galleries, GalleryChange, GallerySettings, Health, Identity,
-    IdentityChange, IfExists, MetadataValue, MigrationPlan, MigrationState, NewCurve, PostgresGalleries,
-    PostgresOptions, Scope, Search, SearchPath, SearchPolicy,
+    IdentityChange, IfExists, MetadataValue, MigrationPlan, MigrationState, MovePlan, NewCurve, OpenGalleries,
+    PostgresGalleries, PostgresOptions, Scope, Search, SearchPath, SearchPolicy, Served, StoreLocation, TwoStores,
+    open_galleries,
 };
 
 type Store = Arc<dyn Galleries>;
@@ -38,6 +39,8 @@ fn enrollment(number: u64, which: &[u64]) -> Enrollment {
 /// Servers of one store; on this machine's own store they are one.
 struct House {
     servers: Vec<Store>,
+    /// Moves each gallery that is made, and where to.
+    mover: Option<(Arc<TwoStores>, String)>,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -46,7 +49,19 @@ impl House {
         let folder = tempfile::tempdir().expect("a folder");
         let galleries: Store = Arc::new(Arc::new(EmbeddedGalleries::open(folder.path()).expect("open")));
         let servers = vec![Arc::clone(&galleries), Arc::clone(&galleries), galleries];
-        Self { servers, _folder: Some(folder) }
+        Self { servers, mover: None, _folder: Some(folder) }
+    }
+
+    async fn moved() -> Self {
+        let url =
+            tokio::task::spawn_blocking(|| postgres::PostgresServer::shared().database()).await.expect("a database");
+        let folder = tempfile::tempdir().expect("a folder");
+        let here = StoreLocation::Folder(folder.path().to_path_buf());
+        let there = StoreLocation::Postgres(PostgresOptions::new(&url));
+        let to = there.address();
+        let OpenGalleries { galleries, two_stores } = open_galleries(here, Some(there), None).await.expect("open");
+        let servers = vec![Arc::clone(&galleries), Arc::clone(&galleries), galleries];
+        Self { servers, mover: two_stores.map(|mover| (mover, to)), _folder: Some(folder) }
     }
 
     async fn in_database(url: &str) -> Self {
@@ -58,7 +73,7 @@ impl House {
                 PostgresGalleries::open(&options).await.unwrap_or_else(|error| panic!("open {url}: {error:?}"));
             servers.push(Arc::new(Arc::new(opened)));
         }
-        Self { servers, _folder: None }
+        Self { servers, mover: None, _folder: None }
     }
 
     async fn postgres() -> Self {
@@ -88,6 +103,13 @@ impl House {
 
     async fn create(&self, id: &str, settings: GallerySettings) {
         self.first().create_gallery(gallery(id), settings, pack(), DIMENSION).await.expect("create");
+        if let Some((mover, to)) = &self.mover {
+            let plan = MovePlan { to: to.clone(), as_it_was: false, is_only_server: false };
+            let mut states = mover.move_gallery(&gallery(id), plan).await.expect("move");
+            while let Some(state) = states.recv().await {
+                state.expect("move");
+            }
+        }
     }
 
     async fn enroll(&self, id: &str, number: u64, which: &[u64]) {
@@ -111,6 +133,10 @@ macro_rules! on_every_store {
         mod postgres_16 {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() { super::run(super::House::postgres().await, super::$name).await; })*
+        }
+        mod moved_to_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::run(super::House::moved().await, super::$name).await; })*
         }
         mod named_postgres {
             $(#[tokio::test(flavor = "multi_thread")]
@@ -618,6 +644,20 @@ fn chip(level: u8) -> Arc<[u8]> {
     bytes.into_inner().into()
 }
 
+/// A chip that no compression makes smaller.
+fn noise(seed: u64) -> Arc<[u8]> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let picture = image::RgbImage::from_fn(112, 112, |_, _| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        image::Rgb([state as u8, (state >> 8) as u8, (state >> 16) as u8])
+    });
+    let mut png = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut png, image::ImageFormat::Png).expect("encode");
+    png.into_inner().into()
+}
+
 async fn filled(house: &House) {
     house.create("g", GallerySettings { fusion: Fusion::Mean, keep_chips: true, ..settings(SearchPolicy::Auto) }).await;
     for number in 0..60u64 {
@@ -643,7 +683,7 @@ async fn import(galleries: &dyn Galleries, id: &str, file: &[u8]) -> Result<(), 
     for piece in file.chunks(10_000) {
         import.feed(piece.to_vec()).await?;
     }
-    import.finish().await.map(drop)
+    import.finish(Served::Here).await.map(drop)
 }
 
 async fn galleries_move_as_files(house: Arc<House>) {
@@ -696,7 +736,7 @@ async fn import_that_somebody_deletes_is_no_gallery(house: Arc<House>) {
     }
     let finished = async {
         import.feed(rest.to_vec()).await?;
-        import.finish().await
+        import.finish(Served::Here).await
     };
     // Wholly there, or not at all.
     match finished.await {
@@ -832,11 +872,19 @@ async fn galleries_move_to_another_pack(house: Arc<House>) {
 }
 
 async fn imports_go_on_where_they_broke_off(house: Arc<House>) {
-    filled(&house).await;
+    house.create("g", GallerySettings { keep_chips: true, ..settings(SearchPolicy::Auto) }).await;
+    // More than two megabytes each: more than one step of any store, and a part of the next.
+    for number in 0..3 {
+        let mut enrollment = enrollment(number, &(0..60).collect::<Vec<u64>>());
+        for (which, enrolled) in enrollment.templates.iter_mut().enumerate() {
+            enrolled.chip = Some(noise(number * 60 + which as u64));
+        }
+        house.any(number).enroll(gallery("g"), enrollment).await.expect("enrol");
+    }
     let people = all(house.first(), "g").await;
     let file = exported(house.first(), "g").await;
+    assert!(file.len() > 6 << 20);
     let mut broken = house.first().begin_import(gallery("late"), 0).await.expect("begin");
-    // Twice over, so that there is more than one step of any store.
     broken.feed(file[..file.len() - 1].to_vec()).await.expect("nearly all");
     let other = house.any(1).begin_import(gallery("late"), 0).await;
     assert!(matches!(other.err(), Some(Error::UnderWay(_))));
@@ -854,7 +902,8 @@ async fn imports_go_on_where_they_broke_off(house: Arc<House>) {
             Err(error) => panic!("{error}"),
         }
     }
-    let offset = state.map_or(0, |state| state.offset);
+    let offset = state.expect("a part").offset;
+    assert!(offset > 2 << 20 && offset < file.len() as u64, "{offset}");
     let mut import = loop {
         match house.any(1).begin_import(gallery("late"), offset).await {
             Ok(import) => break import,
@@ -863,7 +912,7 @@ async fn imports_go_on_where_they_broke_off(house: Arc<House>) {
         }
     };
     import.feed(file[offset as usize..].to_vec()).await.expect("the rest");
-    import.finish().await.expect("the end");
+    import.finish(Served::Here).await.expect("the end");
     assert!(all(house.any(2), "late").await == people);
     assert!(matches!(house.first().import_state(&gallery("late")).await, Err(Error::NotFound(Entity::Import))));
 }
@@ -902,7 +951,9 @@ async fn indexes_are_built_beside_serving_and_measured(house: Arc<House>) {
         let began = SystemTime::now();
         loop {
             let (_, status) = house.any(1).gallery(&gallery("g")).await.expect("the gallery");
-            if status.path == path {
+            // One that was built before all were there is measured again as they become more.
+            let is_of_few = status.recall.is_some_and(|recall| recall.probes < 50);
+            if status.path == path && !(path == SearchPath::Graph && is_of_few) {
                 return status;
             }
             assert!(began.elapsed().expect("a time") < Duration::from_secs(60), "{status:?}");
@@ -910,8 +961,7 @@ async fn indexes_are_built_beside_serving_and_measured(house: Arc<House>) {
         }
     };
     let recall = becomes(SearchPath::Graph).await.recall.expect("it was measured");
-    // Of those who were there when it was built; it is measured again as they become more.
-    assert!(recall.probes >= 50 && recall.missed as f64 <= 0.001 * recall.probes as f64, "{recall:?}");
+    assert!(recall.missed as f64 <= 0.001 * recall.probes as f64, "{recall:?}");
     for number in (0..300u64).step_by(7) {
         let search = search_for(template(number, 0), 3);
         let outcome = house.any(number).search(&gallery("g"), vec![search.clone()]).await.expect("search").remove(0);

@@ -85,13 +85,17 @@ fn examine(reading: &Reading) -> Vec<Finding> {
     let config = &reading.config;
     let mut findings = vec![Finding::ok("settings", "no fault")];
     findings.extend(models::examine(reading));
-    findings.extend(match config.store() {
-        Ok(StoreLocation::Folder(folder)) => data::examine(&folder),
-        Ok(StoreLocation::Postgres(options)) => vec![database::examine(&options)],
-        Err(error) => {
-            vec![Finding::fail("database", error.to_string(), "put the password into that file, for its owner to read")]
-        }
-    });
+    for store in [config.store().map(Some), config.second_store()] {
+        findings.extend(match store {
+            Ok(Some(StoreLocation::Folder(folder))) => data::examine(&folder),
+            Ok(Some(StoreLocation::Postgres(options))) => vec![database::examine(&options)],
+            Ok(None) => vec![],
+            Err(error) => {
+                let mend = "put the password into that file, for its owner to read";
+                vec![Finding::fail("database", error.to_string(), mend)]
+            }
+        });
+    }
     findings.extend(machine::examine(config));
     findings.extend(network::examine(config));
     findings.extend(secrets::examine(reading, wall));

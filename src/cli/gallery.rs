@@ -66,6 +66,14 @@ enum Action {
     /// Move a gallery to another pack that the server runs (`other_packs`): new templates of its kept chips, compared, and
     /// switched to in one step. Exit code 0: done. With --json: MigrateGalleryResponse
     Migrate(gallery_file::Migrate),
+    /// Move a gallery to the server's other store (`second_store`) while it is served: copied, compared, and switched to in one step;
+    /// the copy that is left behind is the way back. Exit code 0: done. With --json: MoveGalleryResponse
+    Move(gallery_file::Move),
+    /// Delete the copy that a move left in the store that does not serve the gallery. With --json: DeleteGalleryCopyResponse
+    DropCopy {
+        /// Its id
+        gallery: String,
+    },
     /// Write a gallery file of people who do not exist, to measure with; needs no server. With --json: identities,
     /// templates, bytes
     Synthesize(gallery_file::Synthesize),
@@ -85,6 +93,12 @@ pub(super) async fn run(config: &Config, output: &Output, arguments: Arguments) 
         }
         Action::Compact => return gallery_file::compact(streams, output).await,
         Action::Migrate(arguments) => return gallery_file::migrate(streams, output, arguments).await,
+        Action::Move(arguments) => return gallery_file::move_gallery(streams, output, arguments).await,
+        Action::DropCopy { gallery } => {
+            let request = proto::DeleteGalleryCopyRequest { gallery_id: gallery };
+            let reply = client.delete_gallery_copy(request).await.map_err(remote::failed)?;
+            output.reply(&reply, |_| "deleted".to_owned())?;
+        }
         Action::Synthesize(_) => {}
         Action::Create { gallery, settings } => {
             let request = proto::CreateGalleryRequest { gallery: Some(settings.gallery(gallery)?) };

@@ -55,6 +55,21 @@ pub(super) struct Migrate {
 }
 
 #[derive(clap::Args)]
+pub(super) struct Move {
+    /// Its id
+    gallery: String,
+    /// The store to move to, as the server's settings have it: store (or the data folder), or second_store
+    #[arg(long, value_name = "STORE")]
+    to: String,
+    /// Copy nothing: serve again what an earlier move left there, as it was then but for whom was deleted since
+    #[arg(long)]
+    as_it_was: bool,
+    /// No other server works on the store that the gallery leaves: needed where that is a database
+    #[arg(long)]
+    only_server: bool,
+}
+
+#[derive(clap::Args)]
 pub(super) struct Synthesize {
     /// Where to; made anew. "-": stdout
     #[arg(value_name = "FILE")]
@@ -211,6 +226,26 @@ pub(super) async fn migrate(mut client: Client, output: &Output, arguments: Migr
             last.identity_count,
             if last.switched { "switched" } else { "nothing is switched: it was a trial" }
         )
+    })?;
+    Ok(Answer::Yes)
+}
+
+pub(super) async fn move_gallery(mut client: Client, output: &Output, arguments: Move) -> anyhow::Result<Answer> {
+    let Move { gallery, to, as_it_was, only_server } = arguments;
+    let request = proto::MoveGalleryRequest { gallery_id: gallery, to, as_it_was, only_server };
+    let mut states = client.move_gallery(request).await.map_err(failed)?.into_inner();
+    let bar = output.progress(0, "identities");
+    let mut last = proto::MoveGalleryResponse::default();
+    while let Some(state) = states.message().await.map_err(failed)? {
+        bar.set_length(state.identity_total.max(state.identity_count));
+        bar.set_position(state.identity_count);
+        last = state;
+    }
+    bar.finish_and_clear();
+    anyhow::ensure!(last.switched, "the server ended without saying whether the gallery has moved");
+    output.reply(&last, |last| match as_it_was {
+        true => "switched back".to_owned(),
+        false => format!("{} identities copied, {} compared, switched", last.identity_count, last.compared_count),
     })?;
     Ok(Answer::Yes)
 }

@@ -40,6 +40,7 @@ calls! {
     Always GalleryServiceClient list_galleries(ListGalleriesRequest) -> ListGalleriesResponse;
     Always GalleryServiceClient update_gallery(UpdateGalleryRequest) -> UpdateGalleryResponse;
     IfRefused GalleryServiceClient delete_gallery(DeleteGalleryRequest) -> DeleteGalleryResponse;
+    IfRefused GalleryServiceClient delete_gallery_copy(DeleteGalleryCopyRequest) -> DeleteGalleryCopyResponse;
     Always GalleryServiceClient get_import(GetImportRequest) -> GetImportResponse;
     Always EnrollmentServiceClient get_identity(GetIdentityRequest) -> GetIdentityResponse;
     Always EnrollmentServiceClient list_identities(ListIdentitiesRequest) -> ListIdentitiesResponse;

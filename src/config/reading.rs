@@ -64,7 +64,7 @@ impl StatedSetting {
         match self.value.as_str() {
             "" => String::new(),
             _ if is_secret && !NAMES_OF_FILES.contains(&key) => "********".to_owned(),
-            value if key == "store" => PostgresOptions::new(value).shown(),
+            value if PostgresOptions::is_address(value) => PostgresOptions::new(value).shown(),
             // A proxy may be stated without a scheme.
             value if value.contains("://") || key == "proxy" => shown_address(value),
             value => value.to_owned(),

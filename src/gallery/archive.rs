@@ -15,8 +15,8 @@ use prost::Message;
 use prost::encoding::{WireType, decode_key, decode_varint};
 
 use super::record::{self, GalleryRecord, IdentityRecord};
-use super::types::{EnrolledTemplate, Gallery, Identity, PersonDetails};
-use crate::biometrics::ids::IdentityId;
+use super::types::{EnrolledTemplate, Gallery, Identity, PersonDetails, Served, check_display_name};
+use crate::biometrics::ids::{GalleryId, IdentityId, PackId};
 use crate::biometrics::template::Template;
 use crate::embed::Chip;
 use crate::error::Error;
@@ -33,6 +33,9 @@ pub(super) const PART_BYTES: usize = 1 << 20;
 /// of 72 KB.
 const BODY_BYTES_MAX: usize =
     Identity::TEMPLATES_MAX * (Template::DIMENSION_MAX * 4 + EnrolledTemplate::CHIP_BYTES_MAX + 1_024) + (128 << 10);
+
+/// The longest id of an export: ours have 36 bytes.
+const EXPORT_ID_BYTES_MAX: usize = 64;
 
 const HEADER: u8 = 1;
 const IDENTITY: u8 = 2;
@@ -55,11 +58,15 @@ pub(super) struct Header {
     pub dimension: u32,
     #[prost(uint64, tag = "5")]
     pub created_micros: u64,
+    /// The gallery's settings as the file begins: rows are made by them as identities come. Older files have none.
+    #[prost(message, optional, tag = "6")]
+    pub gallery: Option<GalleryRecord>,
 }
 
 impl Header {
     pub(super) fn new(gallery: &Gallery) -> Self {
         Self {
+            gallery: Some(record::gallery_record(0, gallery)),
             export_id: uuid::Uuid::now_v7().to_string(),
             gallery_id: gallery.id.as_str().to_owned(),
             pack_id: gallery.pack_id.as_str().to_owned(),
@@ -120,8 +127,12 @@ impl Encoder {
     }
 
     pub(super) fn identity(&mut self, identity: &Identity) {
-        let record = Some(record::identity_record(identity));
-        self.frame(IDENTITY, &Person { id: identity.id.as_str().to_owned(), record });
+        self.record(&identity.id, record::identity_record(identity));
+    }
+
+    /// Of an identity, as it was in another file.
+    pub(super) fn record(&mut self, id: &IdentityId, record: IdentityRecord) {
+        self.frame(IDENTITY, &Person { id: id.as_str().to_owned(), record: Some(record) });
     }
 
     pub(super) fn removed(&mut self, id: &IdentityId) {
@@ -314,6 +325,46 @@ fn parts(mut message: &[u8]) -> Option<Vec<(u32, &[u8])>> {
     Some(found)
 }
 
+/// Checks a header, and returns the gallery as far as it is known before its end.
+pub(super) fn check_header(id: GalleryId, header: &Header) -> Result<Gallery, Error> {
+    let pack_id = PackId::parse(&header.pack_id).map_err(|_| Error::GalleryFile("its pack id is not one"))?;
+    let dimension = header.dimension as usize;
+    if header.export_id.len() > EXPORT_ID_BYTES_MAX {
+        return Err(Error::GalleryFile("its export id is longer than any"));
+    }
+    if !(1..=Template::DIMENSION_MAX).contains(&dimension) {
+        return Err(Error::GalleryFile("its templates have a length that is not known here"));
+    }
+    Ok(begun_gallery(id, pack_id, dimension, header.gallery.as_ref()))
+}
+
+/// Makes the gallery of an import as far as it is known before its end: rows are made by its fusion rule.
+pub(super) fn begun_gallery(
+    id: GalleryId,
+    pack_id: PackId,
+    dimension: usize,
+    settings: Option<&GalleryRecord>,
+) -> Gallery {
+    let mut begun = Gallery::with_defaults(id.clone(), pack_id, dimension, record::now());
+    if let Some(stated) = settings.and_then(|settings| record::gallery(id, settings).ok()) {
+        begun.settings.fusion = stated.settings.fusion;
+    }
+    begun
+}
+
+/// Checks an end, and returns the gallery that it makes of `begun`. Which store serves it is not for the file to say.
+pub(super) fn check_end(end: End, begun: &Gallery, served: Served) -> Result<Gallery, Error> {
+    let settings = end.gallery.ok_or(Error::GalleryFile("it has no settings"))?;
+    let unfit = |_| Error::GalleryFile("a setting has a value that is none");
+    let mut gallery = record::gallery(begun.id.clone(), &settings).map_err(unfit)?;
+    check_display_name("display_name", &gallery.settings.display_name).map_err(unfit)?;
+    if gallery.pack_id != begun.pack_id || gallery.dimension != begun.dimension {
+        return Err(Error::GalleryFile("its end is of another pack than its header"));
+    }
+    gallery.settings.served = served;
+    Ok(gallery)
+}
+
 /// Checks what an enrolment would: the file may come from anywhere.
 pub(super) fn check_identity(identity: &Identity, gallery: &Gallery) -> Result<(), Error> {
     identity.details.check().map_err(|_| Error::GalleryFile("an identity's details are not within their limits"))?;
@@ -346,7 +397,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::biometrics::ids::{PackId, TemplateId};
+    use crate::biometrics::ids::TemplateId;
 
     #[test]
     fn file_of_a_newer_version_is_refused_as_such() {

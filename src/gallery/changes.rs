@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::types::{GallerySettings, MetadataValue, PersonDetails, RecallTarget, SearchPolicy};
+use super::types::{GallerySettings, MetadataValue, PersonDetails, RecallTarget, SearchPolicy, Served};
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::enrolment::CheckPolicy;
 use crate::biometrics::fusion::Fusion;
@@ -36,6 +36,8 @@ pub struct GalleryChange {
     pub recall_target: Option<RecallTarget>,
     /// Whether chips of photos that are enrolled from now on are kept.
     pub keep_chips: Option<bool>,
+    /// Which store serves it.
+    pub served: Option<Served>,
 }
 
 /// Which details of an identity to change; `None` leaves one as it is.
@@ -60,6 +62,7 @@ impl GalleryChange {
         set(&mut settings.duplicates.cosine, self.duplicate_cosine);
         set(&mut settings.recall_target, self.recall_target);
         set(&mut settings.keep_chips, self.keep_chips);
+        set(&mut settings.served, self.served);
         set(&mut settings.consistency.policy, self.consistency_policy);
         set(&mut settings.consistency.cosine, self.consistency_cosine);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::record::{micros, time};
-use super::types::{Gallery, GallerySettings, RecallTarget, SearchPolicy};
+use super::types::{Gallery, GallerySettings, RecallTarget, SearchPolicy, Served};
 use crate::biometrics::decision::AmbiguityMargin;
 use crate::biometrics::enrolment::{Check, CheckPolicy};
 use crate::biometrics::fusion::Fusion;
@@ -58,10 +58,14 @@ pub(super) struct GalleryRecord {
     recall_target: Option<f64>,
     #[prost(bool, tag = "18")]
     keep_chips: bool,
+    /// 0: here, 1: here, with a copy in another store, 2: in another store, 3: as 1, with a stale copy.
+    #[prost(uint32, tag = "19")]
+    served: u32,
 }
 
 /// Each value has its place as its number.
 const FUSIONS: [Fusion; 3] = [Fusion::Max, Fusion::Mean, Fusion::QualityWeightedMean];
+const SERVED: [Served; 4] = [Served::Here, Served::HereWithCopy, Served::Elsewhere, Served::HereWithStaleCopy];
 const POLICIES: [CheckPolicy; 3] = [CheckPolicy::Off, CheckPolicy::Warn, CheckPolicy::Reject];
 
 pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
@@ -76,6 +80,7 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         consistency,
         recall_target,
         keep_chips,
+        served,
     } = &gallery.settings;
     GalleryRecord {
         number,
@@ -96,6 +101,7 @@ pub(super) fn gallery_record(number: u64, gallery: &Gallery) -> GalleryRecord {
         consistency_cosine: consistency.cosine.map(Threshold::cosine),
         recall_target: Some(recall_target.share()),
         keep_chips: *keep_chips,
+        served: place_of(&SERVED, *served),
     }
 }
 
@@ -136,6 +142,7 @@ pub(super) fn gallery(id: GalleryId, record: &GalleryRecord) -> Result<Gallery, 
                 None => RecallTarget::default(),
             },
             keep_chips: record.keep_chips,
+            served: value_at(&SERVED, record.served)?,
         };
         Ok(Gallery {
             id,
@@ -168,6 +175,7 @@ mod tests {
                 duplicates: Check { policy: CheckPolicy::Reject, cosine: None },
                 recall_target: RecallTarget::new("t", 0.99).expect("a target"),
                 keep_chips: true,
+                served: Served::Elsewhere,
                 consistency: Check { policy: CheckPolicy::Warn, cosine: Threshold::from_cosine("t", 0.1).ok() },
             },
             pack_id: PackId::from_digits("0a".repeat(16)),

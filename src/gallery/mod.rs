@@ -4,7 +4,8 @@
 //! store does alike is here too: `enrolment.rs` decides what is enrolled, `ranking.rs` who is ranked how, the `…record.rs` files
 //! write things as bytes, and `archive.rs` writes galleries as files, so that they move from one store to another.
 //!
-//! [`EmbeddedGalleries`] keeps them on this machine, [`PostgresGalleries`] in a database that servers share; `open.rs` chooses.
+//! [`EmbeddedGalleries`] keeps them on this machine, [`PostgresGalleries`] in a database that servers share; [`TwoStores`] is both of
+//! two, and moves galleries between them. `open.rs` chooses.
 
 mod archive;
 mod changes;
@@ -24,6 +25,7 @@ mod postgres;
 mod ranking;
 mod record;
 mod synthetic;
+mod two_stores;
 mod types;
 mod value;
 
@@ -38,14 +40,15 @@ pub use embedded::{
 };
 pub use enrolment::{Enrolled, Enrollment};
 pub use lasting::{Compaction, Embed, ExportPart, ImportState, MigrationComparison, MigrationPlan, MigrationState};
-pub use open::{OpenError, StoreLocation, open_galleries};
+pub use open::{OpenError, OpenGalleries, StoreLocation, open_galleries};
 pub use port::{Capabilities, Galleries, Health, Importing, IsListed, Lasting};
 pub use postgres::{PostgresError, PostgresGalleries, PostgresOptions};
 pub use ranking::{Ranked, Ranking};
 pub use synthetic::{Synthetic, SyntheticGallery, write_synthetic};
+pub use two_stores::{MovePlan, MoveState, TwoStores};
 pub(crate) use types::check_display_name;
 pub use types::{
     Deletion, EnrolledTemplate, Gallery, GalleryCounts, GallerySettings, GalleryStatus, GraphRecall, Identity,
     IdentityOutline, IfExists, KnownOutline, MetadataValue, Page, PersonDetails, RecallTarget, Scope, Search,
-    SearchOutcome, SearchPath, SearchPolicy, TemplateOutline,
+    SearchOutcome, SearchPath, SearchPolicy, Served, TemplateOutline,
 };

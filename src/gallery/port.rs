@@ -15,7 +15,7 @@ use super::curve_record::{CurveOwner, NewCurve};
 use super::enrolment::{Enrolled, Enrollment};
 use super::lasting::{Compaction, Embed, ExportPart, ImportState, MigrationPlan, MigrationState};
 use super::types::{
-    Deletion, Gallery, GallerySettings, GalleryStatus, Identity, IdentityOutline, Page, Search, SearchOutcome,
+    Deletion, Gallery, GallerySettings, GalleryStatus, Identity, IdentityOutline, Page, Search, SearchOutcome, Served,
 };
 use crate::access::{Key, KeyId};
 use crate::biometrics::calibration::KnownCurve;
@@ -25,12 +25,8 @@ use crate::error::Error;
 /// What a store can do besides what all can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// What it is called.
-    pub name: &'static str,
     /// Other servers may work on the same galleries at the same time.
     pub is_shared: bool,
-    /// It can seal what it keeps with a master key.
-    pub encrypts: bool,
 }
 
 /// Whether a store can be worked with now.
@@ -234,8 +230,8 @@ pub trait Importing: Send {
     /// *Errors*: [`Error::GalleryFile`]; those of a write.
     async fn feed(&mut self, bytes: Vec<u8>) -> Result<(), Error>;
 
-    /// Makes the gallery visible.
+    /// Makes the gallery visible; [`Served::Elsewhere`] where another store serves it as yet.
     ///
     /// *Errors*: [`Error::GalleryFile`] where the end has not come; [`Error::AlreadyExists`].
-    async fn finish(self: Box<Self>) -> Result<Gallery, Error>;
+    async fn finish(self: Box<Self>, served: Served) -> Result<Gallery, Error>;
 }

@@ -47,6 +47,9 @@ pub(super) struct StagedRecord {
     pub pack_id: String,
     #[prost(uint32, tag = "7")]
     pub dimension: u32,
+    /// The gallery's settings as the file has them at its beginning.
+    #[prost(message, optional, tag = "8")]
+    pub gallery: Option<GalleryRecord>,
 }
 
 /// Whether a store is encrypted.

@@ -84,6 +84,22 @@ pub struct GallerySettings {
     pub recall_target: RecallTarget,
     /// Whether the aligned chips of photos are kept, so that another pack can make templates of them.
     pub keep_chips: bool,
+    /// Which store serves it, where a move has taken it to another or back.
+    pub served: Served,
+}
+
+/// Which store serves a gallery. Said by the first of a server's two stores, of what it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Served {
+    /// This one.
+    #[default]
+    Here,
+    /// This one; the other may have what a move left, or what one has copied so far.
+    HereWithCopy,
+    /// The same, but deletions were not passed on to it for a while: it is no way back.
+    HereWithStaleCopy,
+    /// The other one: this is what the move left.
+    Elsewhere,
 }
 
 /// A gallery.

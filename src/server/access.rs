@@ -42,7 +42,7 @@ const fn rule(method: &'static str, scope: Scope, otherwise: Otherwise) -> Rule 
 use Otherwise::{Anywhere, Everywhere};
 
 /// Every call of the contract. One that is not here is refused.
-const RULES: [Rule; 29] = [
+const RULES: [Rule; 31] = [
     rule("FaceService/Detect", Scope::Read, Anywhere),
     rule("FaceService/Embed", Scope::Read, Anywhere),
     rule("FaceService/Verify", Scope::Read, Anywhere),
@@ -64,6 +64,8 @@ const RULES: [Rule; 29] = [
     rule("GalleryService/ImportGallery", Scope::Admin, Anywhere),
     rule("GalleryService/GetImport", Scope::Admin, Anywhere),
     rule("GalleryService/MigrateGallery", Scope::Admin, Anywhere),
+    rule("GalleryService/MoveGallery", Scope::Admin, Anywhere),
+    rule("GalleryService/DeleteGalleryCopy", Scope::Admin, Anywhere),
     rule("GalleryService/CompactGalleries", Scope::Admin, Everywhere),
     rule("CalibrationService/Calibrate", Scope::Admin, Anywhere),
     rule("CalibrationService/SetCurve", Scope::Admin, Anywhere),

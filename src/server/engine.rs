@@ -13,7 +13,7 @@ use crate::biometrics::face::FaceSelection;
 use crate::biometrics::ids::{GalleryId, PackId};
 use crate::decode::{self, Decoders, PhotoLimits};
 use crate::error::Error;
-use crate::gallery::{CurveOwner, Galleries, Health};
+use crate::gallery::{CurveOwner, Galleries, Health, TwoStores};
 use crate::model::Pack;
 use crate::pipeline::{Acquired, Detected, DetectionSettings, Pipelines};
 use crate::runtime::{Admission, Place, Searches, Turn, Workers};
@@ -40,6 +40,8 @@ pub(super) struct Engine {
     pub workers: Workers,
     pub searches: Arc<Searches>,
     pub galleries: Arc<dyn Galleries>,
+    /// Moves galleries, where there are two stores.
+    pub two_stores: Option<Arc<TwoStores>>,
     pub keys: Arc<Keys>,
     /// Longest time of a call, and of a wait within one that lasts.
     pub call_time_max: Duration,

@@ -39,7 +39,8 @@ requests! {
     DetectRequest, EmbedRequest, VerifyRequest, IdentifyRequest, IdentifyStreamRequest, EnrollRequest, BulkEnrollRequest,
     GetIdentityRequest, ListIdentitiesRequest, UpdateIdentityRequest, DeleteIdentityRequest, DeleteTemplateRequest,
     CreateGalleryRequest, GetGalleryRequest, ListGalleriesRequest, UpdateGalleryRequest, DeleteGalleryRequest,
-    ExportGalleryRequest, ImportGalleryRequest, GetImportRequest, MigrateGalleryRequest, CompactGalleriesRequest,
+    ExportGalleryRequest, ImportGalleryRequest, GetImportRequest, MigrateGalleryRequest, MoveGalleryRequest,
+    DeleteGalleryCopyRequest, CompactGalleriesRequest,
     CalibrateRequest, SetCurveRequest, GetCurveRequest, DeleteCurveRequest, CreateKeyRequest, ListKeysRequest,
     RevokeKeyRequest,
 }

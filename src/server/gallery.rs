@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::engine::Engine;
 use super::migrate::migrate;
+use super::move_gallery::{delete_copy, move_gallery};
 use super::settings;
 use super::status::status;
 use super::{call, convert, transfer};
@@ -95,6 +96,22 @@ impl proto::gallery_service_server::GalleryService for GalleryServer {
         _request: Request<proto::CompactGalleriesRequest>,
     ) -> Result<Response<Self::CompactGalleriesStream>, Status> {
         transfer::compact(&self.0).await.map(Response::new).map_err(status)
+    }
+
+    type MoveGalleryStream = transfer::Replies<proto::MoveGalleryResponse>;
+
+    async fn move_gallery(
+        &self,
+        request: Request<proto::MoveGalleryRequest>,
+    ) -> Result<Response<Self::MoveGalleryStream>, Status> {
+        move_gallery(&self.0, request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn delete_gallery_copy(
+        &self,
+        request: Request<proto::DeleteGalleryCopyRequest>,
+    ) -> Result<Response<proto::DeleteGalleryCopyResponse>, Status> {
+        delete_copy(&self.0, &request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     type MigrateGalleryStream = transfer::Replies<proto::MigrateGalleryResponse>;

@@ -35,11 +35,12 @@ pub(super) fn is_own<B>(request: &Request<B>) -> bool {
 
 /// Calls that last as long as their streams do. Each message of the caller must come within the time of a call; each of ours
 /// must be taken within it (`transfer.rs`, `items.rs`). A caller's own deadline holds for the whole.
-const STREAMS: [(&str, Counted); 7] = [
+const STREAMS: [(&str, Counted); 8] = [
     ("/facematch.v1.GalleryService/ExportGallery", Counted::Piece),
     ("/facematch.v1.GalleryService/ImportGallery", Counted::Piece),
     ("/facematch.v1.GalleryService/CompactGalleries", Counted::Piece),
     ("/facematch.v1.GalleryService/MigrateGallery", Counted::Piece),
+    ("/facematch.v1.GalleryService/MoveGallery", Counted::Piece),
     ("/facematch.v1.EnrollmentService/BulkEnroll", Counted::UntilHandedOver),
     ("/facematch.v1.MatchService/IdentifyStream", Counted::UntilHandedOver),
     ("/facematch.v1.CalibrationService/Calibrate", Counted::UntilHandedOver),

@@ -22,6 +22,7 @@ mod keys;
 mod layers;
 mod metrics;
 mod migrate;
+mod move_gallery;
 mod observe;
 mod sample;
 mod search;
@@ -70,7 +71,7 @@ use crate::contract::match_service_server::MatchServiceServer;
 use crate::contract::{self as proto};
 use crate::decode::{DecoderError, Decoders};
 use crate::error::Error;
-use crate::gallery::{Galleries, KeyError, OpenError, open_galleries};
+use crate::gallery::{Galleries, KeyError, OpenError, OpenGalleries, open_galleries};
 use crate::model::{Pack, PackError};
 use crate::pipeline::Pipelines;
 use crate::runtime::{Admission, Capacity, Searches, Workers, machine, private_file};
@@ -275,7 +276,7 @@ async fn open_engine(config: &Config) -> Result<Engine, ServerError> {
     let packs = config.clone();
     let Packs { pack, other_packs, decoders, pipelines, open } =
         tokio::task::spawn_blocking(move || load_packs(&packs)).await??;
-    let galleries = open_galleries(config.store()?, key).await?;
+    let OpenGalleries { galleries, two_stores } = open_galleries(config.store()?, config.second_store()?, key).await?;
     let keys = Arc::new(open_keys(config, galleries.as_ref()).await?);
     let workers = Workers::start(pipelines, config.queue_max, open).map_err(ServerError::Threads)?;
     let capacity =
@@ -289,6 +290,7 @@ async fn open_engine(config: &Config) -> Result<Engine, ServerError> {
         workers,
         searches: Searches::new(machine::cores(), config.search_wait_max),
         galleries,
+        two_stores,
         keys,
         call_time_max: config.call_time_max,
         draining: watch::Sender::new(false),

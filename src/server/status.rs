@@ -69,6 +69,7 @@ fn code(error: &Error) -> Code {
         | Error::GalleryNotEmpty { .. }
         | Error::LastTemplate
         | Error::UnderWay(_)
+        | Error::NoSecondStore
         | Error::Refused(Finding::UnlikeIdentity { .. })
         | Error::TooManyTemplates { .. } => Code::FailedPrecondition,
         Error::Overloaded { .. } | Error::IdentitiesMax { .. } => Code::ResourceExhausted,

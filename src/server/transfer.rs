@@ -14,7 +14,7 @@ use super::status::status;
 use crate::biometrics::ids::GalleryId;
 use crate::contract as proto;
 use crate::error::Error;
-use crate::gallery::{Compaction, ExportPart, Gallery, ImportState, Lasting};
+use crate::gallery::{Compaction, ExportPart, Gallery, ImportState, Lasting, Served};
 
 /// Replies that wait for the other end: what a slow one can make the server hold.
 const WAITING_MAX: usize = 2;
@@ -83,7 +83,7 @@ pub(super) async fn import(
     while let Some(request) = requests.message().await? {
         import.feed(request.data).await.map_err(status)?;
     }
-    import.finish().await.map_err(status)
+    import.finish(Served::Here).await.map_err(status)
 }
 
 /// Replies with the states of something that lasts, until its end or its caller's. Where a server that stops must not wait for

@@ -73,6 +73,7 @@ _COMPACT = _method("GalleryService", "CompactGalleries", gallery_pb2.CompactGall
 _CREATE_GALLERY = _method("GalleryService", "CreateGallery", gallery_pb2.CreateGalleryResponse)
 _DELETE_CURVE = _method("CalibrationService", "DeleteCurve", calibration_pb2.DeleteCurveResponse)
 _DELETE_GALLERY = _method("GalleryService", "DeleteGallery", gallery_pb2.DeleteGalleryResponse)
+_DELETE_COPY = _method("GalleryService", "DeleteGalleryCopy", gallery_pb2.DeleteGalleryCopyResponse)
 _DELETE_IDENTITY = _method("EnrollmentService", "DeleteIdentity", enrollment_pb2.DeleteIdentityResponse)
 _DELETE_TEMPLATE = _method("EnrollmentService", "DeleteTemplate", enrollment_pb2.DeleteTemplateResponse)
 _DETECT = _method("FaceService", "Detect", face_pb2.DetectResponse)
@@ -88,6 +89,7 @@ _IDENTIFY = _method("MatchService", "Identify", match_pb2.IdentifyResponse)
 _LIST_GALLERIES = _method("GalleryService", "ListGalleries", gallery_pb2.ListGalleriesResponse)
 _LIST_IDENTITIES = _method("EnrollmentService", "ListIdentities", enrollment_pb2.ListIdentitiesResponse)
 _MIGRATE = _method("GalleryService", "MigrateGallery", gallery_pb2.MigrateGalleryResponse)
+_MOVE = _method("GalleryService", "MoveGallery", gallery_pb2.MoveGalleryResponse)
 _SET_CURVE = _method("CalibrationService", "SetCurve", calibration_pb2.SetCurveResponse)
 _UPDATE_GALLERY = _method("GalleryService", "UpdateGallery", gallery_pb2.UpdateGalleryResponse)
 _UPDATE_IDENTITY = _method("EnrollmentService", "UpdateIdentity", enrollment_pb2.UpdateIdentityResponse)
@@ -225,6 +227,12 @@ def delete_gallery(gallery_id: str, *, force: bool = False, timeout: float | Non
     """Deletes a gallery; with `force` also one that holds identities."""
     request = gallery_pb2.DeleteGalleryRequest(gallery_id=gallery_id, force=force)
     return Call(_DELETE_GALLERY, request, lambda _: None, False, timeout)
+
+
+def delete_gallery_copy(gallery_id: str, *, timeout: float | None = None) -> Call[None]:
+    """Deletes what `move_gallery` left in the store that does not serve the gallery: the way back."""
+    request = gallery_pb2.DeleteGalleryCopyRequest(gallery_id=gallery_id)
+    return Call(_DELETE_COPY, request, lambda _: None, False, timeout)
 
 
 def get_import(gallery_id: str) -> Call[tuple[str, int]]:
@@ -429,3 +437,30 @@ def migrate_gallery(
 
     request = gallery_pb2.MigrateGalleryRequest(gallery_id=gallery_id, pack=pack, loss_max=loss_max, trial=trial)
     return Work(_MIGRATE, request, step, progress, result)
+
+
+def move_gallery(
+    gallery_id: str,
+    to: str,
+    *,
+    as_it_was: bool = False,
+    only_server: bool = False,
+    progress: Callable[[model.TransferProgress], object] | None = None,
+) -> Work[model.TransferProgress, model.Move]:
+    """Moves a gallery to the server's other store while it is served; what it leaves is the way back.
+
+    `to` is the store as the server's settings name it. `as_it_was` copies nothing: what an earlier move left there is
+    served again. `only_server` says that no other server works on the store that the gallery leaves: needed where that
+    is a database.
+    """
+    last = gallery_pb2.MoveGalleryResponse()
+
+    def step(reply: gallery_pb2.MoveGalleryResponse) -> model.TransferProgress:
+        last.CopyFrom(reply)
+        return model.TransferProgress(reply.identity_count, reply.identity_total)
+
+    def result() -> model.Move:
+        return model.Move(last.identity_count, last.compared_count, last.switched)
+
+    request = gallery_pb2.MoveGalleryRequest(gallery_id=gallery_id, to=to, as_it_was=as_it_was, only_server=only_server)
+    return Work(_MOVE, request, step, progress, result)

@@ -58,6 +58,7 @@ class AsyncClient:
     get_gallery = _awaited(_calls.get_gallery)
     update_gallery = _awaited(_calls.update_gallery)
     delete_gallery = _awaited(_calls.delete_gallery)
+    delete_gallery_copy = _awaited(_calls.delete_gallery_copy)
     enroll = _awaited(_calls.enroll)
     get_identity = _awaited(_calls.get_identity)
     update_identity = _awaited(_calls.update_identity)
@@ -69,6 +70,7 @@ class AsyncClient:
     calibrate_gallery = _working(_calls.calibrate_gallery)
     compact = _working(_calls.compact)
     migrate_gallery = _working(_calls.migrate_gallery)
+    move_gallery = _working(_calls.move_gallery)
 
     def __init__(self, options: Options) -> None:
         self._options = options

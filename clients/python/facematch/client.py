@@ -57,6 +57,7 @@ class Client:
     get_gallery = _blocking(_calls.get_gallery)
     update_gallery = _blocking(_calls.update_gallery)
     delete_gallery = _blocking(_calls.delete_gallery)
+    delete_gallery_copy = _blocking(_calls.delete_gallery_copy)
     enroll = _blocking(_calls.enroll)
     get_identity = _blocking(_calls.get_identity)
     update_identity = _blocking(_calls.update_identity)
@@ -68,6 +69,7 @@ class Client:
     calibrate_gallery = _working(_calls.calibrate_gallery)
     compact = _working(_calls.compact)
     migrate_gallery = _working(_calls.migrate_gallery)
+    move_gallery = _working(_calls.move_gallery)
 
     def __init__(self, options: Options) -> None:
         self._options = options

@@ -616,6 +616,15 @@ class Migration:
 
 
 @dataclass(frozen=True)
+class Move:
+    """How many identities were copied to the other store, and how many compared value by value."""
+
+    identity_count: int
+    compared_count: int
+    switched: bool
+
+
+@dataclass(frozen=True)
 class Curve:
     """Scores of comparisons of two people and of the same person, counted: rates are read off it."""
 

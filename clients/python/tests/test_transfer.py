@@ -43,6 +43,27 @@ def test_gallery_moves_through_open_files(client, full):
     assert client.import_gallery(f"{full}-open", file).identity_count == 2
 
 
+def test_gallery_moves_to_another_store_and_back(tmp_path):
+    (tmp_path / "data").mkdir()
+    other = str(tmp_path / "other")
+    server = Server(tmp_path / "data", "--second-store", other).start()
+    try:
+        with facematch.connect(server.address) as client:
+            client.create_gallery("staff")
+            client.enroll("staff", "alex", *people("alex")[:2])
+            moved = client.move_gallery("staff", other)
+            assert (moved.identity_count, moved.compared_count, moved.switched) == (1, 1, True)
+            client.enroll("staff", "dana", people("dana")[0])
+            assert client.move_gallery("staff", str(tmp_path / "data"), as_it_was=True).switched
+            assert client.get_gallery("staff").identity_count == 1
+            client.delete_gallery_copy("staff")
+            with pytest.raises(facematch.NotFoundError) as absent:
+                client.delete_gallery_copy("staff")
+            assert absent.value.reason == "COPY_NOT_FOUND"
+    finally:
+        server.stop()
+
+
 def test_failed_export_leaves_no_file(client, tmp_path):
     with pytest.raises(facematch.NotFoundError):
         client.export_gallery("absent", tmp_path / "absent.gallery")

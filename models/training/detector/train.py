@@ -38,7 +38,7 @@ WARM_STEPS = 100
 FLAT_SHARE = 0.4
 # The network that is kept is the average over about the last five hundred steps.
 AVERAGE = 0.998
-POINT_WEIGHT, BOX_WEIGHT = 10.0, 1.0
+POINT_WEIGHT, BOX_WEIGHT = 5.0, 1.0
 # A face of a portrait that the teacher is less sure of is not called one.
 PORTRAIT_SCORE_MIN = 0.4
 

@@ -8,23 +8,19 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::archive::{Decoder, End, Frame, Header, Position, check_identity};
+use super::archive::{Decoder, End, Frame, Header, Position, begun_gallery, check_end, check_header, check_identity};
 use super::galleries::{EmbeddedGalleries, build_index};
 use super::index::{Delta, GalleryIndex};
 use super::lasting::ImportState;
 use super::record::{self, StagedRecord};
 use super::store::{Store, StoredGallery, Write};
-use super::types::{Gallery, check_display_name};
+use super::types::{Gallery, Served};
 use super::writer::{Submitted, Writer};
 use crate::biometrics::ids::{GalleryId, PackId};
-use crate::biometrics::template::Template;
 use crate::error::{Entity, Error};
 
 /// Bytes of the file between two durable steps, about: fewer cost flushes, more would let other writes wait.
 const STEP_BYTES: u64 = 2 << 20;
-
-/// The longest id of an export: ours have 36 bytes.
-const EXPORT_ID_BYTES_MAX: usize = 64;
 
 /// Imports under way at a time: each holds some megabytes of messages.
 const IMPORTS_MAX: usize = 8;
@@ -131,7 +127,12 @@ impl Import {
     /// Makes the gallery visible. Blocks.
     ///
     /// *Errors*: [`Error::GalleryFile`] where the end has not come; [`Error::AlreadyExists`].
-    pub fn finish(mut self) -> Result<Gallery, Error> {
+    pub fn finish(self) -> Result<Gallery, Error> {
+        self.finish_as(Served::Here)
+    }
+
+    /// The same, or what another store serves as yet.
+    pub(super) fn finish_as(mut self, served: Served) -> Result<Gallery, Error> {
         self.take_step()?;
         self.submitted.0.take().map_or(Ok(()), Submitted::wait)?;
         if self.decoder.has_rest() {
@@ -139,14 +140,8 @@ impl Import {
         }
         let end = self.end.ok_or(Error::GalleryFile("its end is missing"))?;
         let mut begun = self.begun.ok_or(NO_HEADER)?;
-        let settings = end.gallery.ok_or(Error::GalleryFile("it has no settings"))?;
         self.submitted.0 = None;
-        let unfit = |_| Error::GalleryFile("a setting has a value that is none");
-        let gallery = record::gallery(self.id.clone(), &settings).map_err(unfit)?;
-        check_display_name("display_name", &gallery.settings.display_name).map_err(unfit)?;
-        if gallery.pack_id != begun.gallery.gallery.pack_id || gallery.dimension != begun.gallery.gallery.dimension {
-            return Err(Error::GalleryFile("its end is of another pack than its header"));
-        }
+        let gallery = check_end(end, &begun.gallery.gallery, served)?;
         if gallery.settings.fusion == begun.gallery.gallery.settings.fusion {
             begun.index.set_gallery(gallery.clone());
         } else {
@@ -171,14 +166,7 @@ impl Import {
     }
 
     fn begin(&mut self, header: Header) -> Result<(), Error> {
-        let pack_id = PackId::parse(&header.pack_id).map_err(|_| Error::GalleryFile("its pack id is not one"))?;
-        let dimension = header.dimension as usize;
-        if header.export_id.len() > EXPORT_ID_BYTES_MAX {
-            return Err(Error::GalleryFile("its export id is longer than any"));
-        }
-        if !(1..=Template::DIMENSION_MAX).contains(&dimension) {
-            return Err(Error::GalleryFile("its templates have a length that is not known here"));
-        }
+        let gallery = check_header(self.id.clone(), &header)?;
         let id = self.id.clone();
         // An import that broke off gives way; its number is never used again.
         let number = self.writer.submit(move |change| {
@@ -194,9 +182,10 @@ impl Import {
             export_id: header.export_id,
             pack_id: header.pack_id,
             dimension: header.dimension,
+            gallery: header.gallery,
             ..StagedRecord::default()
         };
-        let gallery = staged_gallery(self.id.clone(), staged.number, pack_id, dimension);
+        let gallery = StoredGallery { number: staged.number, gallery };
         let index = GalleryIndex::new(gallery.number, gallery.gallery.clone());
         self.begun = Some(Begun { staged, gallery, index });
         Ok(())
@@ -206,7 +195,9 @@ impl Import {
         let staged = self.store.staged(&self.id)?.filter(|staged| staged.offset == offset);
         let staged = staged.ok_or_else(|| Error::bad_field("offset", "where the import broke off: see GetImport"))?;
         let pack_id = PackId::parse(&staged.pack_id).map_err(Error::internal)?;
-        let gallery = staged_gallery(self.id.clone(), staged.number, pack_id, staged.dimension as usize);
+        let settings = staged.gallery.as_ref();
+        let gallery = begun_gallery(self.id.clone(), pack_id, staged.dimension as usize, settings);
+        let gallery = StoredGallery { number: staged.number, gallery };
         let index = build_index(&self.store, &gallery)?;
         self.stepped = Position { offset, chain: staged.chain, frames: staged.frames };
         self.decoder = Decoder::resume(self.stepped);
@@ -235,11 +226,6 @@ impl Import {
 }
 
 const NO_HEADER: Error = Error::GalleryFile("it has no header");
-
-/// The gallery as far as it is known before its end: the settings come there.
-fn staged_gallery(id: GalleryId, number: u64, pack_id: PackId, dimension: usize) -> StoredGallery {
-    StoredGallery { number, gallery: Gallery::with_defaults(id, pack_id, dimension, record::now()) }
-}
 
 /// Ids of the galleries that are being imported: two imports must not write to one staged record.
 pub(super) type Importing = Arc<Mutex<BTreeSet<GalleryId>>>;

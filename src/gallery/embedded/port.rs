@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::gallery::{
     Capabilities, Compaction, CurveOwner, Deletion, Embed, Enrolled, Enrollment, ExportPart, Galleries, Gallery,
     GalleryChange, GallerySettings, GalleryStatus, Health, Identity, IdentityChange, IdentityOutline, ImportState,
-    Importing, IsListed, Lasting, MigrationPlan, MigrationState, NewCurve, Page, Search, SearchOutcome,
+    Importing, IsListed, Lasting, MigrationPlan, MigrationState, NewCurve, Page, Search, SearchOutcome, Served,
 };
 
 /// States that wait for the other end: what a slow one can make the server hold.
@@ -23,7 +23,7 @@ const WAITING_MAX: usize = 2;
 #[async_trait]
 impl Galleries for Arc<EmbeddedGalleries> {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { name: "embedded", is_shared: false, encrypts: true }
+        Capabilities { is_shared: false }
     }
 
     fn health(&self) -> Health {
@@ -266,8 +266,8 @@ impl Importing for EmbeddedImport {
         .await
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<Gallery, Error> {
-        self.run(|import| (None, import.finish())).await
+    async fn finish(mut self: Box<Self>, served: Served) -> Result<Gallery, Error> {
+        self.run(move |import| (None, import.finish_as(served))).await
     }
 }
 

@@ -55,7 +55,7 @@ macro_rules! work {
 #[async_trait]
 impl Galleries for Arc<PostgresGalleries> {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { name: "postgres", is_shared: true, encrypts: false }
+        Capabilities { is_shared: true }
     }
 
     fn health(&self) -> Health {

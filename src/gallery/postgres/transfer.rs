@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_postgres::IsolationLevel;
 
 use super::PostgresGalleries;
@@ -15,22 +16,20 @@ use super::records;
 use super::rows::{copy_in, remove_some, rewrite_rows};
 use super::schema::Tables;
 use crate::biometrics::ids::{GalleryId, IdentityId, PackId};
-use crate::biometrics::template::Template;
 use crate::error::{Entity, Error};
-use crate::gallery::archive::{Decoder, Encoder, End, Frame, Header, PART_BYTES, Position, check_identity};
+use crate::gallery::archive::{
+    Decoder, Encoder, End, Frame, Header, PART_BYTES, Position, begun_gallery, check_end, check_header, check_identity,
+};
 use crate::gallery::lasting::{ExportPart, ImportState};
 use crate::gallery::port::Importing;
-use crate::gallery::record::{self, StagedRecord, gallery_record, now, seal, unseal};
-use crate::gallery::types::{Gallery, Identity, check_display_name};
+use crate::gallery::record::{self, StagedRecord, gallery_record, seal, unseal};
+use crate::gallery::types::{Gallery, Identity, Served};
 
 /// Identities that are read together.
 const AT_A_TIME: i32 = 200;
 
 /// Bytes of a file between two transactions, about.
 const STEP_BYTES: u64 = 4 << 20;
-
-/// The longest id of an export: ours have 36 bytes.
-const EXPORT_ID_BYTES_MAX: usize = 64;
 
 /// Sends a gallery as a file, as one transaction sees it: nothing that is written meanwhile is in it.
 pub(super) async fn export(
@@ -125,7 +124,40 @@ pub(super) struct PostgresImport {
     stepped: Position,
     /// What came since; `None` was removed.
     step: BTreeMap<IdentityId, Option<Identity>>,
+    /// The step before, which has the connection until it is written.
+    writing: Option<JoinHandle<(Session, Result<(), Fault>)>>,
     end: Option<End>,
+}
+
+/// What is written in one transaction.
+struct Step {
+    id: GalleryId,
+    /// With how far it came.
+    staged: StagedRecord,
+    tables: Tables,
+    gallery: Gallery,
+    /// Those who may be there already.
+    known: Vec<IdentityId>,
+    identities: Vec<Identity>,
+}
+
+impl Step {
+    async fn write(&self, session: &mut Session) -> Result<(), Fault> {
+        let Step { id, staged, tables, gallery, known, identities } = self;
+        let transaction = session.transaction().await?;
+        // Not waited for: where the database loses the last steps, how far they came is lost with them. The end is waited for, and
+        // all that came before it then.
+        transaction.batch_execute("set local synchronous_commit = off").await?;
+        remove_some(&transaction, *tables, known).await?;
+        copy_in(&transaction, *tables, gallery, identities).await?;
+        let sealed = seal(&staged_key(id), staged);
+        let sql = "update gallery_staged set record = $3 where id = $1 and number = $2";
+        if transaction.execute(sql, &[&id.as_str(), &tables.number, &sealed]).await? == 0 {
+            return Err(Fault::Error(DELETED));
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
 }
 
 struct Begun {
@@ -177,6 +209,7 @@ pub(super) async fn begin_import(
         begun: None,
         stepped: Position::default(),
         step: BTreeMap::new(),
+        writing: None,
         end: None,
     };
     if !row.try_get::<_, bool>(0)? {
@@ -202,7 +235,7 @@ impl PostgresImport {
         let staged = staged.ok_or_else(|| Error::bad_field("offset", "where the import broke off: see GetImport"))?;
         let pack_id = PackId::parse(&staged.pack_id).map_err(Error::internal)?;
         let tables = Tables { number: staged.number.cast_signed() };
-        let gallery = Gallery::with_defaults(id, pack_id, staged.dimension as usize, now());
+        let gallery = begun_gallery(id, pack_id, staged.dimension as usize, staged.gallery.as_ref());
         self.stepped = Position { offset, chain: staged.chain, frames: staged.frames };
         self.decoder = Decoder::resume(self.stepped);
         self.begun = Some(Begun { staged, tables, gallery, last: None, is_resumed: true });
@@ -210,15 +243,8 @@ impl PostgresImport {
     }
 
     async fn begin(&mut self, header: Header) -> Result<(), Fault> {
-        let pack_id = PackId::parse(&header.pack_id).map_err(|_| Error::GalleryFile("its pack id is not one"))?;
-        let dimension = header.dimension as usize;
-        if header.export_id.len() > EXPORT_ID_BYTES_MAX {
-            return Err(Fault::Error(Error::GalleryFile("its export id is longer than any")));
-        }
-        if !(1..=Template::DIMENSION_MAX).contains(&dimension) {
-            return Err(Fault::Error(Error::GalleryFile("its templates have a length that is not known here")));
-        }
         let id = self.id.clone();
+        let gallery = check_header(id.clone(), &header)?;
         let transaction = self.session()?.transaction().await?;
         // An import that broke off gives way; its number is never used again.
         let sql = "delete from gallery_staged where id = $1 returning number";
@@ -226,19 +252,19 @@ impl PostgresImport {
             transaction.batch_execute(&Tables { number: row.try_get(0)? }.unmake()).await?;
         }
         let tables = new_tables(&transaction).await?;
-        transaction.batch_execute(&tables.make(dimension)).await?;
+        transaction.batch_execute(&tables.make(gallery.dimension)).await?;
         let staged = StagedRecord {
             number: tables.number.cast_unsigned(),
             export_id: header.export_id,
             pack_id: header.pack_id,
             dimension: header.dimension,
+            gallery: header.gallery,
             ..StagedRecord::default()
         };
         let sql = "insert into gallery_staged (id, number, record) values ($1, $2, $3)";
         let sealed = seal(&staged_key(&id), &staged);
         transaction.execute(sql, &[&id.as_str(), &tables.number, &sealed]).await?;
         transaction.commit().await?;
-        let gallery = Gallery::with_defaults(id, pack_id, dimension, now());
         self.begun = Some(Begun { staged, tables, gallery, last: None, is_resumed: false });
         Ok(())
     }
@@ -271,52 +297,57 @@ impl PostgresImport {
         Ok(())
     }
 
-    /// Has what came since the last step written, and how far it came with it.
+    /// Has what came since the last step written, and how far it came with it, while what follows is read.
     async fn take_step(&mut self) -> Result<(), Fault> {
-        let Some(Begun { staged, tables, gallery, last, is_resumed }) = self.begun.take() else { return Ok(()) };
+        self.written().await?;
+        let Some(Begun { staged, tables, gallery, last, is_resumed }) = &mut self.begun else { return Ok(()) };
         let position = self.decoder.position();
-        let mut next = last.clone();
         // An end is read again after a break.
-        if position != self.stepped && !(self.end.is_some() && position.frames == self.stepped.frames + 1) {
-            let (id, is_ended, self_stepped) = (self.id.clone(), self.end.is_some(), self.stepped);
-            let step = std::mem::take(&mut self.step);
-            let is_new = |id: &IdentityId| !is_resumed && last.as_ref().is_none_or(|last| id > last);
-            let known: Vec<IdentityId> = step.keys().filter(|id| !is_new(id)).cloned().collect();
-            let greatest = step.keys().next_back().cloned();
-            let identities: Vec<Identity> = step.into_values().flatten().collect();
-            let transaction = self.session()?.transaction().await?;
-            remove_some(&transaction, tables, &known).await?;
-            copy_in(&transaction, tables, &gallery, &identities).await?;
-            // At its end it stands where it stood: an end is read again after a break.
-            let at = if is_ended { self_stepped } else { position };
-            let Position { offset, chain, frames } = at;
-            let sealed = seal(&staged_key(&id), &StagedRecord { offset, chain, frames, ..staged.clone() });
-            let sql = "update gallery_staged set record = $3 where id = $1 and number = $2";
-            if transaction.execute(sql, &[&id.as_str(), &tables.number, &sealed]).await? == 0 {
-                return Err(Fault::Error(DELETED));
-            }
-            transaction.commit().await?;
-            self.stepped = position;
-            next = next.max(greatest);
+        if position == self.stepped || self.end.is_some() && position.frames == self.stepped.frames + 1 {
+            return Ok(());
         }
-        self.begun = Some(Begun { staged, tables, gallery, last: next, is_resumed });
+        let step = std::mem::take(&mut self.step);
+        let is_new = |id: &IdentityId| !*is_resumed && last.as_ref().is_none_or(|last| id > last);
+        let known = step.keys().filter(|id| !is_new(id)).cloned().collect();
+        let greatest = step.keys().next_back().cloned();
+        // At its end it stands where it stood: an end is read again after a break.
+        let Position { offset, chain, frames } = if self.end.is_some() { self.stepped } else { position };
+        let step = Step {
+            id: self.id.clone(),
+            staged: StagedRecord { offset, chain, frames, ..staged.clone() },
+            tables: *tables,
+            gallery: gallery.clone(),
+            known,
+            identities: step.into_values().flatten().collect(),
+        };
+        *last = last.take().max(greatest);
+        self.stepped = position;
+        let mut session = self.session.take().ok_or_else(|| Error::internal("an import without a connection"))?;
+        self.writing = Some(tokio::spawn(async move {
+            let written = step.write(&mut session).await;
+            (session, written)
+        }));
         Ok(())
     }
 
-    async fn end(&mut self) -> Result<Gallery, Fault> {
+    /// Waits for the step that is being written.
+    async fn written(&mut self) -> Result<(), Fault> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        // A panic's own words may quote what must not be logged.
+        let (session, written) = writing.await.map_err(|_| Error::internal("a step of an import panicked"))?;
+        self.session = Some(session);
+        written
+    }
+
+    async fn end(&mut self, served: Served) -> Result<Gallery, Fault> {
         self.take_step().await?;
+        self.written().await?;
         if self.decoder.has_rest() {
             return Err(Fault::Error(Error::GalleryFile("something follows its end, or its last frame is cut short")));
         }
         let end = self.end.take().ok_or(Error::GalleryFile("its end is missing"))?;
         let Begun { tables, gallery: begun, .. } = self.begun.take().ok_or(NO_HEADER)?;
-        let settings = end.gallery.ok_or(Error::GalleryFile("it has no settings"))?;
-        let unfit = |_| Error::GalleryFile("a setting has a value that is none");
-        let gallery = record::gallery(self.id.clone(), &settings).map_err(unfit)?;
-        check_display_name("display_name", &gallery.settings.display_name).map_err(unfit)?;
-        if gallery.pack_id != begun.pack_id || gallery.dimension != begun.dimension {
-            return Err(Fault::Error(Error::GalleryFile("its end is of another pack than its header")));
-        }
+        let gallery = check_end(end, &begun, served)?;
         let id = self.id.clone();
         let transaction = self.session()?.transaction().await?;
         if gallery.settings.fusion != begun.settings.fusion {
@@ -346,8 +377,8 @@ impl Importing for PostgresImport {
         self.take(&bytes).await.map_err(Fault::into_error)
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<Gallery, Error> {
-        let gallery = self.end().await.map_err(Fault::into_error)?;
+    async fn finish(mut self: Box<Self>, served: Served) -> Result<Gallery, Error> {
+        let gallery = self.end(served).await.map_err(Fault::into_error)?;
         self.galleries.keeping.wake();
         Ok(gallery)
     }

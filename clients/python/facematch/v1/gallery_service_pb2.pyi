@@ -269,6 +269,40 @@ class CompactGalleriesResponse(_message.Message):
     bytes_after: int
     def __init__(self, identity_count: _Optional[int] = ..., identity_total: _Optional[int] = ..., bytes_before: _Optional[int] = ..., bytes_after: _Optional[int] = ...) -> None: ...
 
+class MoveGalleryRequest(_message.Message):
+    __slots__ = ("gallery_id", "to", "as_it_was", "only_server")
+    GALLERY_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    AS_IT_WAS_FIELD_NUMBER: _ClassVar[int]
+    ONLY_SERVER_FIELD_NUMBER: _ClassVar[int]
+    gallery_id: str
+    to: str
+    as_it_was: bool
+    only_server: bool
+    def __init__(self, gallery_id: _Optional[str] = ..., to: _Optional[str] = ..., as_it_was: bool = ..., only_server: bool = ...) -> None: ...
+
+class MoveGalleryResponse(_message.Message):
+    __slots__ = ("identity_count", "identity_total", "compared_count", "switched")
+    IDENTITY_COUNT_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SWITCHED_FIELD_NUMBER: _ClassVar[int]
+    identity_count: int
+    identity_total: int
+    compared_count: int
+    switched: bool
+    def __init__(self, identity_count: _Optional[int] = ..., identity_total: _Optional[int] = ..., compared_count: _Optional[int] = ..., switched: bool = ...) -> None: ...
+
+class DeleteGalleryCopyRequest(_message.Message):
+    __slots__ = ("gallery_id",)
+    GALLERY_ID_FIELD_NUMBER: _ClassVar[int]
+    gallery_id: str
+    def __init__(self, gallery_id: _Optional[str] = ...) -> None: ...
+
+class DeleteGalleryCopyResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class MigrateGalleryRequest(_message.Message):
     __slots__ = ("gallery_id", "pack", "loss_max", "trial")
     GALLERY_ID_FIELD_NUMBER: _ClassVar[int]

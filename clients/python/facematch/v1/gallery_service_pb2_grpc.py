@@ -85,6 +85,16 @@ class GalleryServiceStub(object):
                 request_serializer=facematch_dot_v1_dot_gallery__service__pb2.MigrateGalleryRequest.SerializeToString,
                 response_deserializer=facematch_dot_v1_dot_gallery__service__pb2.MigrateGalleryResponse.FromString,
                 _registered_method=True)
+        self.MoveGallery = channel.unary_stream(
+                '/facematch.v1.GalleryService/MoveGallery',
+                request_serializer=facematch_dot_v1_dot_gallery__service__pb2.MoveGalleryRequest.SerializeToString,
+                response_deserializer=facematch_dot_v1_dot_gallery__service__pb2.MoveGalleryResponse.FromString,
+                _registered_method=True)
+        self.DeleteGalleryCopy = channel.unary_unary(
+                '/facematch.v1.GalleryService/DeleteGalleryCopy',
+                request_serializer=facematch_dot_v1_dot_gallery__service__pb2.DeleteGalleryCopyRequest.SerializeToString,
+                response_deserializer=facematch_dot_v1_dot_gallery__service__pb2.DeleteGalleryCopyResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServiceServicer(object):
@@ -178,6 +188,26 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MoveGallery(self, request, context):
+        """Moves a gallery to the other store of the server (`second_store`) while it is served: copies it, writes again who changed
+        meanwhile, compares, and switches in one step. Searches and reads never wait; writes wait while the last changes are written
+        and the two are compared, for a second or so. What the gallery leaves behind is the way back: deletions are passed on to it,
+        nothing else is. Ending the call ends the work, and all is as before. FAILED_PRECONDITION: NO_SECOND_STORE, UNDER_WAY;
+        ALREADY_EXISTS, reason COPY_EXISTS, where the other store has a gallery of that id, see DeleteGalleryCopy; DATA_LOSS where an
+        identity is damaged, or the copy is not the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGalleryCopy(self, request, context):
+        """Deletes what a move left behind in the store that does not serve a gallery, also a move that broke off. NOT_FOUND, reason
+        COPY_NOT_FOUND, where there is nothing; ALREADY_EXISTS, reason GALLERY_EXISTS, where what is there is no copy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -230,6 +260,16 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.MigrateGallery,
                     request_deserializer=facematch_dot_v1_dot_gallery__service__pb2.MigrateGalleryRequest.FromString,
                     response_serializer=facematch_dot_v1_dot_gallery__service__pb2.MigrateGalleryResponse.SerializeToString,
+            ),
+            'MoveGallery': grpc.unary_stream_rpc_method_handler(
+                    servicer.MoveGallery,
+                    request_deserializer=facematch_dot_v1_dot_gallery__service__pb2.MoveGalleryRequest.FromString,
+                    response_serializer=facematch_dot_v1_dot_gallery__service__pb2.MoveGalleryResponse.SerializeToString,
+            ),
+            'DeleteGalleryCopy': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGalleryCopy,
+                    request_deserializer=facematch_dot_v1_dot_gallery__service__pb2.DeleteGalleryCopyRequest.FromString,
+                    response_serializer=facematch_dot_v1_dot_gallery__service__pb2.DeleteGalleryCopyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -503,6 +543,60 @@ class GalleryService(object):
             '/facematch.v1.GalleryService/MigrateGallery',
             facematch_dot_v1_dot_gallery__service__pb2.MigrateGalleryRequest.SerializeToString,
             facematch_dot_v1_dot_gallery__service__pb2.MigrateGalleryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveGallery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/facematch.v1.GalleryService/MoveGallery',
+            facematch_dot_v1_dot_gallery__service__pb2.MoveGalleryRequest.SerializeToString,
+            facematch_dot_v1_dot_gallery__service__pb2.MoveGalleryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGalleryCopy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/facematch.v1.GalleryService/DeleteGalleryCopy',
+            facematch_dot_v1_dot_gallery__service__pb2.DeleteGalleryCopyRequest.SerializeToString,
+            facematch_dot_v1_dot_gallery__service__pb2.DeleteGalleryCopyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -199,23 +199,46 @@ mod tests {
         folder
     }
 
+    /// A process that another test is just starting may hold the lock of a store that was closed, until it is a program of its own.
+    fn once_closed<T>(mut open: impl FnMut() -> Option<T>) -> T {
+        for _ in 0..500 {
+            if let Some(opened) = open() {
+                return opened;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("it stays locked");
+    }
+
+    fn opened(folder: &Path) -> Db {
+        once_closed(|| configuration(&folder.join("store-1")).open().ok())
+    }
+
     fn change(folder: &Path, change: impl Fn(&Db)) {
-        let db = configuration(&folder.join("store-1")).open().expect("open");
+        let db = opened(folder);
         change(&db);
         db.flush().expect("durable");
     }
 
     fn format(folder: &Path) -> Vec<u8> {
-        let db = configuration(&folder.join("store-1")).open().expect("open");
-        db.get(FORMAT_KEY).expect("read").expect("a format").to_vec()
+        opened(folder).get(FORMAT_KEY).expect("read").expect("a format").to_vec()
+    }
+
+    #[track_caller]
+    fn reopen(folder: &Path, key: Option<&MasterKey>) {
+        drop(once_closed(|| match Store::open(folder, key) {
+            Err(StoreError::InUse { .. }) => None,
+            opened => Some(opened.expect("it opens")),
+        }));
     }
 
     #[track_caller]
     fn refused(folder: &Path, key: Option<&MasterKey>) -> StoreError {
-        match Store::open(folder, key) {
+        once_closed(|| match Store::open(folder, key) {
             Ok(_) => panic!("it opens"),
-            Err(error) => error,
-        }
+            Err(StoreError::InUse { .. }) => None,
+            Err(error) => Some(error),
+        })
     }
 
     #[test]
@@ -227,7 +250,7 @@ mod tests {
         assert!(error.to_string().contains("FACEMATCH_ENCRYPTION_KEY_FILE"), "{error}");
         let error = refused(folder.path(), Some(&wrong)).to_string();
         assert!(error.contains(&right.id().to_string()) && error.contains(&wrong.id().to_string()), "{error}");
-        drop(Store::open(folder.path(), Some(&right)).expect("the right key"));
+        reopen(folder.path(), Some(&right));
     }
 
     #[test]
@@ -236,7 +259,7 @@ mod tests {
         let error = refused(folder.path(), Some(&key()));
         assert!(matches!(error, StoreError::NotEncrypted { .. }), "{error}");
         assert!(error.to_string().contains("facematch store encrypt"), "{error}");
-        drop(Store::open(folder.path(), None).expect("without a key"));
+        reopen(folder.path(), None);
     }
 
     #[test]
@@ -268,8 +291,8 @@ mod tests {
         });
         assert!(matches!(refused(folder.path(), Some(&key())), StoreError::NotEncrypted { .. }));
         assert_eq!(format(folder.path()), 1u32.to_be_bytes());
-        drop(Store::open(folder.path(), None).expect("opens"));
+        reopen(folder.path(), None);
         assert_eq!(format(folder.path()), FORMAT.to_be_bytes());
-        drop(Store::open(folder.path(), None).expect("opens again"));
+        reopen(folder.path(), None);
     }
 }

@@ -153,10 +153,10 @@ impl EmbeddedGalleries {
     /// *Errors*: [`Error::NotFound`]; [`Error::GalleryNotEmpty`].
     pub async fn delete_gallery(&self, id: GalleryId, force: bool) -> Result<Deletion, Error> {
         let indexes = Arc::clone(&self.indexes);
-        // What an import that broke off has left is deleted too; one that is under way goes first.
-        let sole = match self.store.staged(&id) {
-            Ok(None) => None,
-            Ok(Some(_)) | Err(_) => Some(Sole::take(&self.importing, &id)?),
+        // What an import that broke off has left is deleted too; one that is under way goes first, also before its first step.
+        let sole = match (self.store.staged(&id), self.store.gallery(&id)) {
+            (Ok(None), Ok(Some(_))) => None,
+            _ => Some(Sole::take(&self.importing, &id)?),
         };
         let change = move |change: &mut Change<'_>| {
             let _sole = sole;

@@ -7,6 +7,8 @@
 //!
 //! `port.rs` routes, `moving.rs` moves.
 
+#[cfg(test)]
+mod failing;
 mod moving;
 mod port;
 

@@ -28,7 +28,7 @@ const COMPARED: usize = 500;
 const COMPARED_SEED: u64 = 1;
 
 /// How often it is tried to take a switch back that may have failed.
-const DECISION_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
+const DECISION_INTERVAL: std::time::Duration = std::time::Duration::from_millis(if cfg!(test) { 20 } else { 1_000 });
 const DECISION_TRIES: usize = 20;
 
 /// Longest time in which the last changes are written and compared, and of the write that switches: writes wait for both.

@@ -4,14 +4,17 @@
 mod callers;
 mod common;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 use callers::{ADMIN_KEY, admin_key_file, caller, create_key, new_key};
+use common::program::Served;
 use facematch::audit::{Chained, verify};
 use facematch::contract::enrollment_service_client::EnrollmentServiceClient;
 use facematch::contract::gallery_service_client::GalleryServiceClient;
 use facematch::contract::{self as proto};
+use tonic::transport::Channel;
 
 async fn serve(data: &Path, settings: &[(&str, &str)]) -> common::Running {
     let (file, log) = (admin_key_file(data), data.join("audit.log"));
@@ -148,4 +151,56 @@ async fn server_does_not_start_on_a_file_that_is_no_log() {
     let started = common::start_server(&common::starter_pack(), &data.path().join("store"), &settings).await;
     assert!(started.err().expect("refused").to_string().contains("audit log"));
     assert_eq!(std::fs::read_to_string(&path).expect("the notes"), "my notes\n");
+}
+
+/// Servers that are killed in the midst of their work, by the rounds.
+const KILLS: usize = 16;
+const CALLERS: usize = 16;
+
+/// A kill loses what the server has not written yet; a power cut, what is not on the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn change_that_was_acknowledged_has_its_line_though_the_server_is_killed() {
+    let data = tempfile::tempdir().expect("a folder");
+    let (pack, log) = (common::starter_pack(), data.path().join("audit.log"));
+    let (pack, log) = (pack.to_str().expect("a path"), log.to_str().expect("a path"));
+    let flags = ["--workers", "1", "--pack", pack, "--pack-files", pack, "--audit-log", log];
+    let mut acknowledged = BTreeSet::new();
+    for round in 0..KILLS {
+        let served = Served::start_with(data.path(), &data.path().join("store"), &flags);
+        let (sender, mut made) = tokio::sync::mpsc::unbounded_channel();
+        let channel = Channel::from_shared(served.endpoint.clone()).expect("an address").connect_lazy();
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let (sender, mut galleries) = (sender.clone(), GalleryServiceClient::new(channel.clone()));
+                tokio::spawn(async move {
+                    for number in 0.. {
+                        let id = format!("g-{round}-{caller}-{number}");
+                        let gallery = proto::Gallery { gallery_id: id.clone(), ..Default::default() };
+                        let create = proto::CreateGalleryRequest { gallery: Some(gallery) };
+                        if galleries.create_gallery(create).await.is_err() || sender.send(id).is_err() {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(sender);
+        for _ in 0..20 + 3 * round {
+            acknowledged.insert(made.recv().await.expect("it is served"));
+        }
+        served.kill();
+        for caller in callers {
+            caller.await.expect("a caller");
+        }
+        while let Some(id) = made.recv().await {
+            acknowledged.insert(id);
+        }
+    }
+    // Begun once more: what a kill left of a last line is cut off.
+    Served::start_with(data.path(), &data.path().join("store"), &flags).stop();
+    let entries = entries(data.path());
+    let told: BTreeSet<String> =
+        entries.into_iter().filter(|entry| entry.code == "OK").flat_map(|entry| entry.galleries).collect();
+    assert!(acknowledged.len() > KILLS * 20);
+    assert_eq!(acknowledged.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new());
 }

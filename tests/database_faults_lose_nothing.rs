@@ -419,14 +419,20 @@ async fn role_with_few_rights_is_enough_and_says_what_it_lacks() {
         state.expect("a state");
     }
     store.delete_gallery(gallery("g"), true).await.expect("delete");
-    // A database of a newer version is left alone.
-    {
-        let server = Arc::clone(&server);
-        blocking(move || {
-            server.psql_in(&server.url_of("faces", "faces"), "insert into facematch_format values (99, now())");
-        })
-        .await;
+    // Tables of a newer version that still can be worked on, as while all replicas are replaced; then of one that says that they
+    // cannot, and of one that says nothing.
+    rights("insert into faces.facematch_format values (97, now(), 1)").await;
+    let older = open(&url, |_| ()).await;
+    with_gallery(&older).await;
+    older.enroll(gallery("g"), enrollment(1, &[0])).await.expect("enrol");
+    for (of_newer, version) in [
+        ("insert into faces.facematch_format values (98, now(), 97)", "version 98"),
+        ("insert into faces.facematch_format values (99, now())", "version 99"),
+    ] {
+        rights(of_newer).await;
+        let refused = PostgresGalleries::open(&PostgresOptions::new(&url)).await.err().expect("newer").to_string();
+        assert!(refused.contains(version) && refused.contains("newer facematch"), "{refused}");
+        let examined = PostgresOptions::new(&url).examine().await.expect_err("newer").to_string();
+        assert!(examined.contains(version), "{examined}");
     }
-    let newer = PostgresGalleries::open(&PostgresOptions::new(&url)).await.err().expect("newer").to_string();
-    assert!(newer.contains("version 99") && newer.contains("newer facematch"), "{newer}");
 }

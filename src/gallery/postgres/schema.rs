@@ -2,7 +2,7 @@
 //!
 //! | Table | A row is |
 //! |---|---|
-//! | `facematch_format` | the version of these tables, and when they became it |
+//! | `facematch_format` | a version of these tables, the oldest that can work on them, and when they became it |
 //! | `gallery` | a gallery: its id, its number, its record |
 //! | `gallery_count` | a part of how much a gallery holds: the sum over its slots is the whole |
 //! | `gallery_graph` | how the index of a gallery stands, and what it was measured to miss |
@@ -19,11 +19,16 @@
 //!
 //! Texts are compared by bytes (`collate "C"`), as everywhere in the engine.
 
+use deadpool_postgres::GenericClient;
+
 use super::connect::{Connections, Fault, PostgresError, Session};
 
-/// The version of the tables that this program makes and speaks. A server that is running goes on beside one of the next version: a
-/// new version only adds, and what nobody needs any more goes a version later. One that starts refuses tables newer than its own.
+/// The version of the tables that this program makes and speaks. Servers of two versions work beside each other, while all are
+/// replaced one by one: a new version only adds, and what nobody needs any more goes a version later.
 const FORMAT: i32 = 1;
+
+/// The oldest version whose servers can work on tables of [`FORMAT`]: it is written down with them, for those that start.
+const SPOKEN_FROM: i32 = 1;
 
 /// Each brings the tables from the version of its place to the next.
 const STEPS: [&str; FORMAT as usize] = [r#"
@@ -109,22 +114,17 @@ pub(super) async fn prepare(connections: &Connections) -> Result<(), PostgresErr
     }
     transaction
         .batch_execute(
-            "create table if not exists facematch_format (version integer not null, changed timestamptz not null)",
+            "create table if not exists facematch_format (version integer not null, changed timestamptz not null);
+             alter table facematch_format add column if not exists spoken_from integer",
         )
         .await
         .map_err(told)?;
-    let row =
-        transaction.query_one("select coalesce(max(version), 0) from facematch_format", &[]).await.map_err(told)?;
-    let known: i32 = row.get(0);
-    if known > FORMAT {
-        return Err(unfit(format!(
-            "its tables are of version {known}, and this program knows none above {FORMAT}: a newer facematch made them; use \
-             that or a later one"
-        )));
-    }
-    for (step, version) in STEPS.iter().zip(1..).skip(usize::try_from(known).unwrap_or(0)) {
+    let found = format_of(&transaction).await.map_err(told)?;
+    found.check().map_err(|why| unfit(format!("{why}; use that or a later one")))?;
+    for (step, version) in STEPS.iter().zip(1..).skip(usize::try_from(found.version).unwrap_or(0)) {
         transaction.batch_execute(step).await.map_err(told)?;
-        transaction.execute("insert into facematch_format values ($1, now())", &[&version]).await.map_err(told)?;
+        let sql = "insert into facematch_format (version, spoken_from, changed) values ($1, $2, now())";
+        transaction.execute(sql, &[&version, &SPOKEN_FROM]).await.map_err(told)?;
         tracing::info!(version, "made the tables of the store");
     }
     for (setting, value, why) in [
@@ -145,6 +145,35 @@ pub(super) async fn prepare(connections: &Connections) -> Result<(), PostgresErr
     transaction.commit().await.map_err(told)?;
     session.done();
     Ok(())
+}
+
+/// What a database says of its tables: all 0 where there are none.
+#[derive(Default)]
+struct Format {
+    version: i32,
+    spoken_from: i32,
+}
+
+impl Format {
+    /// *Errors*: in words, where this program cannot work on them.
+    fn check(&self) -> Result<(), String> {
+        match self.spoken_from > FORMAT {
+            true => Err(format!(
+                "its tables are of version {}, and this program, which knows none above {FORMAT}, cannot work on them: a newer \
+                 facematch made them",
+                self.version
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+async fn format_of(client: &impl GenericClient) -> Result<Format, tokio_postgres::Error> {
+    // What does not say so is spoken by its own version alone; the column came later than the table.
+    let sql = "select version, coalesce((to_jsonb(it) ->> 'spoken_from')::int, version) from facematch_format as it
+               order by version desc limit 1";
+    let row = client.query_opt(sql, &[]).await?;
+    Ok(row.map_or_else(Format::default, |row| Format { version: row.get(0), spoken_from: row.get(1) }))
 }
 
 /// Looks at a database without a word to it. Returns what it is.
@@ -188,15 +217,9 @@ pub(super) async fn examine(connections: &Connections) -> Result<String, Postgre
         Some(_) => {}
     }
     let tables = if row.get(3) {
-        let row =
-            session.query_one("select coalesce(max(version), 0) from facematch_format", &[]).await.map_err(told)?;
-        let known: i32 = row.get(0);
-        if known > FORMAT {
-            return Err(unfit(format!(
-                "its tables are of version {known}, and this program knows none above {FORMAT}"
-            )));
-        }
-        format!("tables of version {known}")
+        let found = format_of(&*session).await.map_err(told)?;
+        found.check().map_err(unfit)?;
+        format!("tables of version {}", found.version)
     } else {
         "tables will be made".to_owned()
     };

@@ -32,6 +32,8 @@ lint:
 	$(BUF) lint proto
 	$(BUF) breaking proto --against proto/baseline.binpb
 	cargo clippy --locked --all-targets -- -D warnings
+	@# The fuzzers have a lock of their own, which must follow.
+	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml > /dev/null
 
 deploy-lint:
 	@scripts/deploy-lint.sh

@@ -1,6 +1,6 @@
 """Proves that no photo which is held out or for choosing is trained on: by name, and by content under any name.
 
-    python leaks.py --faces FACES --state STATE
+    python leaks.py --faces FACES --state STATE [--look LOOK]
 """
 
 import argparse
@@ -30,11 +30,16 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--faces", type=pathlib.Path, required=True)
     parser.add_argument("--state", type=pathlib.Path, required=True)
+    parser.add_argument("--look", type=pathlib.Path, help="where candidates.py wrote its lessons")
     arguments = parser.parse_args()
     apart = ("held-out", "validation")
     crowds = named(crowd_paths(arguments.faces, "training"), 0)
     # What the training itself wrote down that it uses, not what it would use today.
-    used = json.loads((arguments.state / "portraits.json").read_text())
+    used = [*json.loads((arguments.state / "portraits.json").read_text())]
+    if arguments.look:
+        photos = json.loads((arguments.look / "photos.json").read_text())
+        used += photos["portraits"]
+        crowds |= {name: arguments.faces / "wider/photos" / name for name in photos["crowds"]}
     portraits = {name: arguments.faces / "lfw/photos" / name for name in used}
     found = leaks(crowds, named([p for other in apart for p in crowd_paths(arguments.faces, other)], 0))
     found += leaks(portraits, named([p for other in apart for p in portrait_paths(arguments.faces, other)], 1))

@@ -44,6 +44,16 @@ def read(path):
     return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
 
 
+def canvas(photo, side_px):
+    """A photo scaled to a side, on black up to multiples of 32, as the engine does it. Returns it and the scale."""
+    scale = side_px / max(photo.shape[:2])
+    photo = cv2.resize(photo, (max(1, int(photo.shape[1] * scale)), max(1, int(photo.shape[0] * scale))))
+    height, width = (-(-side // 32) * 32 for side in photo.shape[:2])
+    full = numpy.zeros((height, width, 3), "u1")
+    full[: photo.shape[0], : photo.shape[1]] = photo
+    return full, scale
+
+
 def normalised(pictures):
     """*Shape*: `[n, h, w, 3]` of bytes to `[n, 3, h, w]`."""
     return (pictures.astype("f").transpose(0, 3, 1, 2) - MEAN) / STD

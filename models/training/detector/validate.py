@@ -7,13 +7,12 @@ import argparse
 import json
 import pathlib
 
-import cv2
 import numpy
 import torch
 
 import maps
 from network import Detector
-from pictures import crowd, normalised, portrait_paths, read
+from pictures import canvas, crowd, normalised, portrait_paths, read
 from teacher import Teacher
 
 FACE_MIN_PX = 40
@@ -21,20 +20,11 @@ FALSE_A_PHOTO = 0.1
 PORTRAITS = 120
 
 
-def canvas(photo, side_px):
-    """A photo scaled to a side, on black up to multiples of 32, as the engine does it. Returns it and the scale."""
-    scale = side_px / max(photo.shape[:2])
-    photo = cv2.resize(photo, (max(1, int(photo.shape[1] * scale)), max(1, int(photo.shape[0] * scale))))
-    height, width = (-(-side // 32) * 32 for side in photo.shape[:2])
-    full = numpy.zeros((1, height, width, 3), "u1")
-    full[0, : photo.shape[0], : photo.shape[1]] = photo
-    return torch.from_numpy(normalised(full)).contiguous(memory_format=torch.channels_last), scale
-
-
 def detect(network, photo, score_min, sides_px):
     scored = []
     for side_px in sides_px:
         picture, scale = canvas(photo, side_px)
+        picture = torch.from_numpy(normalised(picture[None])).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             scores, boxes, points = maps.faces(network, picture, score_min)[0]
         scored.append((scores, boxes / scale, points / scale))

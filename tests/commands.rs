@@ -272,7 +272,11 @@ fn load_times_calls_and_counts_what_failed() {
     let Some(shared) = common::shared("load_times_calls_and_counts_what_failed") else { return };
     let folder = tempfile::tempdir().expect("a folder");
     // On a machine that does other things too, nothing is to be refused for that.
-    let server = Served::start_with(&shared, &folder.path().join("data"), &["--search-wait-max-ms", "10000"]);
+    let server = Served::start_with(
+        &shared,
+        &folder.path().join("data"),
+        &["--search-wait-max-ms", "10000", "--queue-max", "64"],
+    );
     let load = |arguments: &[&str], exit_code| -> Value {
         let mut command = program(&shared);
         command.args(["load", "--json", "--warm-up", "0.1", "--endpoint", &server.endpoint]).args(arguments);

@@ -124,6 +124,18 @@ def save(path, **state):
     path.with_suffix(".new").replace(path)
 
 
+def restored(path, network, kept, optimizers):
+    """Goes on from a checkpoint, where there is one: the next step, and the seconds so far."""
+    if not path.exists():
+        return 0, 0.0
+    state = torch.load(path)
+    network.load_state_dict(state["network"])
+    kept.load_state_dict(state["kept"])
+    for (optimizer, _), saved in zip(optimizers, state["optimizers"]):
+        optimizer.load_state_dict(saved)
+    return state["step"], state["seconds"]
+
+
 def meet(network):
     """Gives each worker the mean of all workers' networks.
 
@@ -155,14 +167,8 @@ def train(worker, arguments):
     teacher = Teacher(arguments.teacher).eval().to(memory_format=torch.channels_last)
     network = Detector().to(memory_format=torch.channels_last)
     kept, optimizers = copy.deepcopy(network).eval(), optimizers_of(network)
-    checkpoint, first, seconds = arguments.state / "checkpoint.pt", 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint)
-        network.load_state_dict(state["network"])
-        kept.load_state_dict(state["kept"])
-        for (optimizer, _), saved in zip(optimizers, state["optimizers"]):
-            optimizer.load_state_dict(saved)
-        first, seconds = state["step"], state["seconds"]
+    checkpoint = arguments.state / "checkpoint.pt"
+    first, seconds = restored(checkpoint, network, kept, optimizers)
     marked_portraits = portraits(arguments.faces, teacher, arguments.state / "portraits.json", worker)
     maker = Maker(list(crowd(arguments.faces, "training").values()), marked_portraits, SIDE_PX)
     lessons = Lessons(maker, teacher, numpy.random.default_rng([worker, first]))

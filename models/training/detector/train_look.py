@@ -17,8 +17,7 @@ from torch.nn import functional
 import crops
 from look import Look
 from muon import Muon
-from pictures import normalised
-from train import average, rate, record, save
+from train import average, prepared, rate, record, restored, save
 
 BATCH = 128
 RATE_INNER, RATE_OTHERS = 0.02, 2e-3
@@ -28,10 +27,6 @@ BOX_WEIGHT, POINT_WEIGHT = 4.0, 20.0
 BOX_BEND, POINT_BEND = 0.02, 0.003
 # Validation: recall of the candidates that are faces at which false ones are counted.
 RECALL = 0.9
-
-
-def prepared(pictures):
-    return torch.from_numpy(normalised(pictures)).contiguous(memory_format=torch.channels_last)
 
 
 def losses(answers, targets):
@@ -95,14 +90,8 @@ def main():
     inner = [p for name, p in network.named_parameters() if p.dim() >= 2 and not name.startswith(("body.0.", "answers."))]
     others = [p for p in network.parameters() if all(p is not other for other in inner)]
     optimizers = [(Muon(inner, RATE_INNER), RATE_INNER), (torch.optim.AdamW(others, RATE_OTHERS, weight_decay=0.0), RATE_OTHERS)]
-    checkpoint, first, seconds = arguments.state / "look.pt", 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint)
-        network.load_state_dict(state["network"])
-        kept.load_state_dict(state["kept"])
-        for (optimizer, _), saved in zip(optimizers, state["optimizers"]):
-            optimizer.load_state_dict(saved)
-        first, seconds = state["step"], state["seconds"]
+    checkpoint = arguments.state / "look.pt"
+    first, seconds = restored(checkpoint, network, kept, optimizers)
     lessons = crops.Lessons(arguments.lessons, "training")
     looks = {kind: crops.Lessons(arguments.lessons, f"validation-{kind}") for kind in ("portraits", "crowds")}
     random, log = numpy.random.default_rng([13, first]), open(arguments.state / "look.jsonl", "a")

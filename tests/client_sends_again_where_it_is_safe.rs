@@ -13,7 +13,8 @@ use facematch::client::{Client, Key, Options, Retry, reason};
 use facematch::contract as proto;
 use facematch::contract::face_service_server::FaceService;
 use stub::Faces;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, http};
@@ -149,6 +150,49 @@ async fn write_after_unavailable_is_not_sent_again() {
     request.samples = vec![sample("first")];
     assert_eq!(client.enroll(request).await.expect_err("the script's end").code(), Code::Aborted);
     assert_eq!(script.tries(), 4);
+}
+
+/// Answers each call with the next of these frames.
+async fn turn_away(mut caller: TcpStream, frames: &[&[u8]]) -> std::io::Result<()> {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const SETTINGS_TAKEN: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+    caller.read_exact(&mut [0; 24]).await?; // the preface
+    caller.write_all(&SETTINGS).await?;
+    for frame in frames {
+        loop {
+            let mut head = [0; 9];
+            caller.read_exact(&mut head).await?;
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            caller.read_exact(&mut vec![0; length]).await?;
+            match head[3..5] {
+                [4, 0] => caller.write_all(&SETTINGS_TAKEN).await?,
+                [1, _] => break, // the call's headers
+                _ => {}
+            }
+        }
+        caller.write_all(frame).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn call_that_has_not_reached_the_engine_is_sent_again_whatever_it_does() {
+    const REFUSED: [u8; 13] = [0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7]; // stream 1
+    const FAREWELL: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]; // stream 1 was the last
+    let script = Script::default();
+    let (listener, behind) = (TcpListener::bind("127.0.0.1:0").await.expect("a port"), serve(&script).await);
+    let options = Options::new(format!("http://{}", listener.local_addr().expect("an address")));
+    let turned_away = tokio::spawn(async move {
+        let (caller, _) = listener.accept().await.expect("the first connection");
+        turn_away(caller, &[&REFUSED, &FAREWELL]).await.expect("two calls that are turned away");
+        let (mut caller, _) = listener.accept().await.expect("another connection");
+        let mut server = TcpStream::connect(behind).await.expect("the server");
+        tokio::io::copy_bidirectional(&mut caller, &mut server).await
+    });
+    let client = Client::connect(options).await.expect("a connection");
+    let reply = client.delete_identity(proto::DeleteIdentityRequest::default()).await;
+    assert_eq!((reply.expect_err("the script's end").code(), script.tries()), (Code::Aborted, 1));
+    turned_away.abort();
 }
 
 #[tokio::test]

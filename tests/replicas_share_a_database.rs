@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Running;
+use facematch::client::is_unprocessed;
 use facematch::contract::gallery_service_client::GalleryServiceClient;
 use facematch::contract::key_service_client::KeyServiceClient;
 use facematch::contract::match_service_client::MatchServiceClient;
@@ -107,7 +108,7 @@ async fn within_a_second(mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Calls as the README advises: over all servers in turn, and once more on another where one says UNAVAILABLE.
+/// Calls as the README advises: over all servers in turn, and once more on another where one has turned the call away.
 async fn identify(channels: &[Channel], pack_id: &str, seed: u64) -> Result<proto::IdentifyResponse, Status> {
     let mut tries = 0;
     loop {
@@ -120,7 +121,10 @@ async fn identify(channels: &[Channel], pack_id: &str, seed: u64) -> Result<prot
         tries += 1;
         match MatchServiceClient::new(channel.clone()).identify(request).await {
             // A connection that closes before a call is sent is a CANCELLED of the client's own library.
-            Err(status) if tries < 4 && [Code::Unavailable, Code::Cancelled].contains(&status.code()) => {
+            Err(status)
+                if tries < 4
+                    && ([Code::Unavailable, Code::Cancelled].contains(&status.code()) || is_unprocessed(&status)) =>
+            {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             reply => return reply.map(tonic::Response::into_inner),

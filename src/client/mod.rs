@@ -25,7 +25,7 @@
 //! # Ok(())
 //! # }
 //! ```
-//! A failed call is a [`tonic::Status`]; [`reason`] and [`retry_delay`] read its details. For what has no method here, such as
+//! A failed call is a [`tonic::Status`]; [`reason`], [`retry_delay`] and [`is_unprocessed`] read its details. For what has no method here, such as
 //! streams, the generated clients take [`Client::channel`]:
 //!
 //! ```no_run
@@ -56,7 +56,7 @@ use tonic_types::StatusExt;
 
 pub use bulk::{BulkResults, BulkSettings};
 pub use options::{ClientCertificate, ConnectError, Key, Options};
-pub use retry::{Repeat, Retry};
+pub use retry::{Repeat, Retry, is_unprocessed};
 
 /// Largest reply that is taken: many faces or embeddings are more than tonic's 4 MiB.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;

@@ -16,7 +16,7 @@ pub enum Repeat {
     /// Twice is the same as once: it is sent again also where the first may have been carried out.
     Always,
     /// The second would fail by what the first did, or do it again: it is sent again only where the first was refused for
-    /// want of room.
+    /// want of room, or has not reached the engine.
     IfRefused,
 }
 
@@ -54,6 +54,9 @@ impl Retry {
 
 /// Tells whether another try may succeed and does no harm.
 pub(super) fn is_transient(status: &Status, repeat: Repeat) -> bool {
+    if is_unprocessed(status) {
+        return true;
+    }
     match status.code() {
         Code::ResourceExhausted => reason(status).as_deref() == Some(OVERLOADED),
         Code::Unavailable => repeat == Repeat::Always,
@@ -61,6 +64,23 @@ pub(super) fn is_transient(status: &Status, repeat: Repeat) -> bool {
         Code::Unknown | Code::Cancelled => repeat == Repeat::Always && reason(status).is_none(),
         _ => false,
     }
+}
+
+/// Tells whether the call's connection said that the call has not reached the engine, as one of a server that is stopped says
+/// to calls that cross its farewell. Whatever their code, which the transport's library may make `INTERNAL`, another try does
+/// no harm.
+///
+/// Source: RFC 9113, 6.8 (streams above the last one of a `GOAWAY`) and 8.7 (`REFUSED_STREAM`).
+pub fn is_unprocessed(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>().filter(|error| error.is_remote()) {
+            let is_farewell = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            return is_farewell || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Returns a number from 0 to 1. Hashers' keys are random enough for what needs no secrets.

@@ -6,18 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::people::{assert_index_agrees, create, enrollment, gallery};
-use common::program::{json, run, text};
+use common::program::{bare, json, run, text};
 use facematch::gallery::{EmbeddedGalleries, MasterKey};
-
-/// The program with nothing of this process's environment.
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_facematch"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FACEMATCH_")) {
-        command.env_remove(name);
-    }
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
-    command
-}
 
 fn path(folder: &Path, name: &str) -> String {
     folder.join(name).to_str().expect("a UTF-8 path").to_owned()
@@ -26,7 +16,7 @@ fn path(folder: &Path, name: &str) -> String {
 /// Makes a key file, and returns its name and the key.
 fn new_key(folder: &Path, name: &str) -> (String, MasterKey) {
     let file = path(folder, name);
-    run(&mut program(&["store", "new-key", &file]), 0);
+    run(&mut bare(&["store", "new-key", &file]), 0);
     let key = MasterKey::read(Path::new(&file)).expect("a key");
     (file, key)
 }
@@ -46,13 +36,13 @@ fn fill(data: &Path) {
 fn new_key_is_its_owners_alone_and_overwrites_none() {
     let folder = tempfile::tempdir().expect("a folder");
     let (file, key) = new_key(folder.path(), "key");
-    let again = run(&mut program(&["store", "new-key", &file]), 2);
+    let again = run(&mut bare(&["store", "new-key", &file]), 2);
     assert!(again.contains("cannot write"), "{again}");
     assert_eq!(MasterKey::read(Path::new(&file)).expect("as it was").id(), key.id());
     // By a shell's redirection, whose files others may read by default.
     let piped = folder.path().join("piped");
     let into = std::fs::File::create(&piped).expect("a file");
-    let output = program(&["store", "new-key"]).stdout(into).stderr(Stdio::piped()).output().expect("run");
+    let output = bare(&["store", "new-key"]).stdout(into).stderr(Stdio::piped()).output().expect("run");
     let made = MasterKey::read(&piped).expect("a key of its owner alone");
     assert_eq!(text(&output.stderr), format!("key {}\n", made.id()));
     assert_ne!(made.id(), key.id());
@@ -66,24 +56,24 @@ fn store_is_encrypted_rotated_and_decrypted_by_commands() {
     fill(&data);
     let ((one, first), (two, second)) = (new_key(folder.path(), "one"), new_key(folder.path(), "two"));
     let encrypt = ["store", "encrypt", "--data", &at, "--key-file", &one];
-    let told = run(&mut program(&encrypt), 0);
+    let told = run(&mut bare(&encrypt), 0);
     assert_eq!(told, format!("the store is encrypted with key {} now: 10 identities\n", first.id()));
-    assert!(run(&mut program(&encrypt), 0).contains("already"));
+    assert!(run(&mut bare(&encrypt), 0).contains("already"));
     drop(EmbeddedGalleries::open_with_key(&data, Some(&first)).expect("the key"));
     // By the settings that a server has.
     let rotate = ["store", "rotate-key", "--data", &at, "--new-key-file", &two, "--json"];
-    let output = program(&rotate).env("FACEMATCH_ENCRYPTION_KEY_FILE", &one).output().expect("run");
+    let output = bare(&rotate).env("FACEMATCH_ENCRYPTION_KEY_FILE", &one).output().expect("run");
     let expected = serde_json::json!({ "key_id": second.id().to_string(), "identities": 10, "damaged": 0 });
     assert_eq!(json(&output), expected);
-    let wrong = run(&mut program(&["store", "decrypt", "--data", &at, "--key-file", &one]), 2);
+    let wrong = run(&mut bare(&["store", "decrypt", "--data", &at, "--key-file", &one]), 2);
     assert!(wrong.contains(&format!("encrypted with key {}", second.id())), "{wrong}");
     let open = EmbeddedGalleries::open_with_key(&data, Some(&second)).expect("the new key");
     let decrypt = ["store", "decrypt", "--data", &at];
-    let in_use = run(program(&decrypt).env("FACEMATCH_ENCRYPTION_KEY", &*second.to_text()), 2);
+    let in_use = run(bare(&decrypt).env("FACEMATCH_ENCRYPTION_KEY", &*second.to_text()), 2);
     assert!(in_use.contains("open in another process"), "{in_use}");
     open.close();
     drop(open);
-    run(program(&decrypt).env("FACEMATCH_ENCRYPTION_KEY", &*second.to_text()), 0);
+    run(bare(&decrypt).env("FACEMATCH_ENCRYPTION_KEY", &*second.to_text()), 0);
     let galleries = EmbeddedGalleries::open(&data).expect("a plain store");
     assert_index_agrees(&galleries, "a", "decrypted");
     galleries.close();
@@ -94,14 +84,14 @@ fn commands_refuse_what_they_cannot_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let (key, _) = new_key(folder.path(), "key");
     let nowhere = path(folder.path(), "nowhere");
-    let told = run(&mut program(&["store", "encrypt", "--data", &nowhere, "--key-file", &key]), 2);
+    let told = run(&mut bare(&["store", "encrypt", "--data", &nowhere, "--key-file", &key]), 2);
     assert!(told.contains("there is no store in") && !Path::new(&nowhere).exists(), "{told}");
-    let told = run(&mut program(&["store", "encrypt", "--data", &nowhere]), 2);
+    let told = run(&mut bare(&["store", "encrypt", "--data", &nowhere]), 2);
     assert!(told.contains("no key: name its file with --key-file"), "{told}");
     #[cfg(unix)]
     {
         std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("a mode");
-        let told = run(&mut program(&["store", "encrypt", "--data", &nowhere, "--key-file", &key]), 2);
+        let told = run(&mut bare(&["store", "encrypt", "--data", &nowhere, "--key-file", &key]), 2);
         assert!(told.contains("chmod 600") && told.contains("rotate-key"), "{told}");
     }
 }
@@ -115,7 +105,7 @@ fn server_opens_an_encrypted_store_by_its_key_alone_and_leaves_no_core_dumps() {
     let ((one, key), (two, _)) = (new_key(folder.path(), "one"), new_key(folder.path(), "two"));
     drop(EmbeddedGalleries::open_with_key(&folder.path().join("data"), Some(&key)).expect("a new store"));
     let serve = |key: &[&str]| {
-        let mut command = program(&["serve", "--pack", "./models/starter", "--listen", "127.0.0.1:0", "--data", &at]);
+        let mut command = bare(&["serve", "--pack", "./models/starter", "--listen", "127.0.0.1:0", "--data", &at]);
         command.args(["--log", "error", "--json"]).args(key).env("FACEMATCH_CACHE", common::cache_folder());
         command
     };

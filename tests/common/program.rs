@@ -6,17 +6,22 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// A command line of the program, with the strong pack and nothing else of this process's environment.
-pub fn program(shared: &Path) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// A command line of the program, with no settings in this process's environment.
+pub fn bare(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_facematch"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FACEMATCH_")) {
         command.env_remove(name);
     }
-    command.env("FACEMATCH_PACK", root.join("tests/packs").join(super::STRONG_PACK));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
+    command
+}
+
+/// One with the strong pack.
+pub fn program(shared: &Path) -> Command {
+    let mut command = bare(&[]);
+    command.env("FACEMATCH_PACK", Path::new("tests/packs").join(super::STRONG_PACK));
     command.env("FACEMATCH_PACK_FILES", shared.join("models"));
     command.env("FACEMATCH_CACHE", super::cache_folder());
-    command.current_dir(root);
     command
 }
 

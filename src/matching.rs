@@ -248,6 +248,9 @@ mod tests {
         let (few, many) = (few.estimate.expect("an estimate"), many.estimate.expect("an estimate"));
         assert!(few.rate <= 0.01 && many.rate <= 0.01 && many.interval.high > many.rate);
         assert_eq!((few.is_outgrown, many.is_outgrown, many.curve), (false, true, known.id));
+        // Ten times the two that the gallery had are what its curve was set for.
+        let is_outgrown = |size| at(size).expect("a threshold").estimate.expect("an estimate").is_outgrown;
+        assert_eq!((is_outgrown(20), is_outgrown(21)), (false, true));
         let refused = at(1_000);
         assert!(matches!(refused, Err(Error::NoCalibrationCurve { comparisons_found: 30_000, .. })));
         // Without a word of the caller: what is nearest to the gallery, and never what the curve does not support.
@@ -276,6 +279,35 @@ mod tests {
         }
         let pair = verification_threshold(OperatingPoint::Fmr(rate(0.01)), None, Some(&known)).expect("a threshold");
         assert!(pair.estimate.is_some_and(|estimate| estimate.rate <= 0.01) && pair.threshold.cosine() > 0.29);
+    }
+
+    #[test]
+    fn default_rate_that_a_curve_does_not_support_is_said_where_it_was_asked_for() {
+        let curve = |count: usize| {
+            let mut non_mated = ScoreCounts::default();
+            (0..count).for_each(|at| non_mated.add(at as f32 / 100_000.0).expect("a score"));
+            let curve = Curve::of(&ScoreCounts::default(), &non_mated);
+            KnownCurve::new(PackId::from_digits("0a".repeat(16)), &curve, CurveOf::Pack, String::new(), None)
+        };
+        let is_said = |applied: Result<AppliedThreshold, Error>| {
+            applied.expect("a threshold").estimate.expect("an estimate").is_unsupported
+        };
+        let (small, large) = (curve(200), curve(30_000));
+        let stated = OperatingPoint::Cosine(threshold(0.4));
+        for (point, curve, expected) in [
+            (OperatingPoint::Default, &small, true),
+            (OperatingPoint::Default, &large, false),
+            (stated, &small, false),
+            (stated, &large, false),
+        ] {
+            let of_pair = verification_threshold(point, Some(threshold(0.3)), Some(curve));
+            assert_eq!(is_said(of_pair), expected, "{point:?}");
+            let searched = Searched { size: sized(1), curve: Some(curve) };
+            assert_eq!(is_said(identification_threshold(point, None, None, searched)), expected, "{point:?}");
+            // A gallery's own threshold asks for no rate.
+            let own = identification_threshold(point, Some(threshold(0.3)), None, searched);
+            assert!(!is_said(own), "{point:?}");
+        }
     }
 
     #[test]

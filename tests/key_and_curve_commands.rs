@@ -3,14 +3,12 @@
 #[path = "common/callers.rs"]
 mod callers;
 mod common;
-#[path = "common/samples.rs"]
-mod samples;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use common::Running;
 use common::program::{bare, run};
+use common::{Running, samples};
 use serde_json::Value;
 
 /// A caller at a terminal: where the server is, and the file of the key that is shown.

@@ -188,6 +188,12 @@ mod tests {
     }
 
     #[test]
+    fn center_lies_between_the_sides() {
+        let rectangle = Rectangle { x_min_px: 10.0, y_min_px: -4.0, x_max_px: 16.0, y_max_px: 20.0 };
+        assert_eq!(rectangle.center(), Point { x_px: 13.0, y_px: 8.0 });
+    }
+
+    #[test]
     fn choose_largest_counts_only_what_the_photo_shows() {
         // Cut off on the left: 60 px wide as guessed, 25 px wide as seen.
         let (cut_off, whole) = (face(-35.0, 60.0, 0.9), face(40.0, 50.0, 0.8));

@@ -86,6 +86,13 @@ mod tests {
     }
 
     #[test]
+    fn mean_of_negative_values_is_as_long_as_of_positive_ones() {
+        let two: &[(&[f32], f32)] = &[(&[-1.0, 0.0], 0.3), (&[0.0, -1.0], 0.4)];
+        let fused = fuse(Fusion::QualityWeightedMean, two).expect("a template");
+        assert!((fused[0] + 0.6).abs() < 1e-6 && (fused[1] + 0.8).abs() < 1e-6, "{fused:?}");
+    }
+
+    #[test]
     fn template_alone_is_itself_to_the_last_bit() {
         let alone = [0.123_456_7, -0.765_432_1, 0.3];
         let itself = template(&alone).values().to_vec();

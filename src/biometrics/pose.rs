@@ -129,6 +129,10 @@ mod tests {
             let line = [0.0f32, 20.0, 9.0, 4.0, 16.0].map(|x| Point { x_px: x, y_px: 50.0 + slope * x });
             let pose = Pose::of(&line).expect("a pose");
             assert!(pose.yaw_degrees.abs() <= 180.0 && pose.pitch_degrees.abs() <= 90.0, "{pose:?}");
+            // Whatever the face's size.
+            let larger = line.map(|Point { x_px, y_px }| Point { x_px: 32.0 * x_px, y_px: 32.0 * y_px });
+            let larger = Pose::of(&larger).expect("a pose");
+            assert!((larger.pitch_degrees - pose.pitch_degrees).abs() < 0.1, "{larger:?} {pose:?}");
         }
     }
 

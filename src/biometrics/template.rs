@@ -124,6 +124,19 @@ mod tests {
     }
 
     #[test]
+    fn vector_is_taken_as_it_is_only_if_of_unit_length_and_not_too_long() {
+        let taken = |values: &[f32]| Template::from_unit_vector(values, pack('a'));
+        assert_eq!(taken(&[0.6, 0.8]).expect("a template").values(), [0.6, 0.8]);
+        let mut longest = vec![0.0; Template::DIMENSION_MAX];
+        longest[7] = 1.0;
+        assert!(taken(&longest).is_ok());
+        longest.push(0.0);
+        for values in [&longest[..], &[0.6, 0.79], &[f32::NAN, 1.0], &[]] {
+            assert!(taken(values).is_err());
+        }
+    }
+
+    #[test]
     fn template_has_unit_length_for_any_scale() -> Result<(), Error> {
         for scale in [1e-9, 1.0, 1e18] {
             let template = Template::from_vector(&[3.0 * scale, 4.0 * scale], pack('a'))?;

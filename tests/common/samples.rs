@@ -1,7 +1,5 @@
 //! The photos of `models/samples`: people who do not exist.
 
-#![allow(dead_code, reason = "each test uses some of it")]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -229,3 +229,28 @@ fn thresholds_of_interest(curve: &Curve, plan: &Plan) -> Vec<f32> {
     thresholds.dedup();
     thresholds
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_found_along_both_error_rates() {
+        let counted = |lowest: f32| {
+            let mut counts = ScoreCounts::default();
+            (0..2_000).for_each(|at| counts.add(lowest + at as f32 / 8_192.0).expect("a score"));
+            counts
+        };
+        let curve = Curve::of(&counted(0.2), &counted(0.0));
+        let plan = Plan { thresholds: vec![-0.5, 0.1], seed: 1, threads: 1 };
+        let found = thresholds_of_interest(&curve, &plan);
+        assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "rising, each once: {found:?}");
+        let asked = [1e-1, 1e-2, 10f64.powf(-0.5), 10f64.powf(-1.5), 10f64.powf(-2.5)];
+        let of_fmr = asked.map(|fmr| curve.threshold_for_fmr(fmr).expect("a threshold"));
+        let of_fnmr = [0.001, 0.5].map(|share| curve.mated.quantile(share).expect("a score"));
+        let of_both = curve.equal_error().map(|(_, threshold)| threshold);
+        for threshold in plan.thresholds.iter().chain(&of_fmr).chain(&of_fnmr).chain(&of_both) {
+            assert!(found.contains(threshold), "{threshold} is not in {found:?}");
+        }
+    }
+}

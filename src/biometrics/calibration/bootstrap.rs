@@ -433,6 +433,89 @@ mod tests {
         }
     }
 
+    /// The rates of one draw by plain loops over people: each comparison as often as they were drawn.
+    fn drawn(run: &Bootstrap<'_>, replicate: u64) -> Vec<f64> {
+        let mut random = Random::new(run.seed ^ replicate.wrapping_mul(0xd134_2543_de82_ef95));
+        let people: Vec<usize> = (0..run.units).map(|_| random.below(run.units)).collect();
+        let times = |unit: u32| people.iter().filter(|person| **person == unit as usize).count();
+        let count = |side: &Side, is_error: &dyn Fn(f32) -> bool| -> f64 {
+            let of = |c: &Comparison| if c.a == c.b { times(c.a) } else { times(c.a) * times(c.b) };
+            side.listed().iter().filter(|comparison| is_error(comparison.score)).map(of).sum::<usize>() as f64
+        };
+        let rates = run.thresholds.iter().flat_map(|threshold| {
+            let fmr = count(run.non_mated, &|score| score >= *threshold) / count(run.non_mated, &|_| true);
+            [fmr, count(run.mated, &|score| score < *threshold) / count(run.mated, &|_| true)]
+        });
+        rates.collect()
+    }
+
+    #[test]
+    fn variances_are_those_of_plain_loops() {
+        let people = People { count: 40, photos: 3, shared: 0.15, shared_mated: 0.2, own: 0.05 };
+        let mut random = Random::new(8);
+        let mated = Side::mated(people.mated(&mut random), Total::Listed);
+        let non_mated = Side::non_mated(people.cross(&mut random), Total::Listed);
+        let (thresholds, replicates) = ([0.2, 0.3, 0.5], 50);
+        let run = Bootstrap {
+            units: 40,
+            mated: &mated,
+            non_mated: &non_mated,
+            thresholds: &thresholds,
+            replicates,
+            seed: 11,
+            threads: 2,
+        };
+        let found = run.run();
+        let draws: Vec<Vec<f64>> = (0..replicates as u64).map(|replicate| drawn(&run, replicate)).collect();
+        for (at, threshold) in thresholds.iter().enumerate() {
+            let of_draws =
+                |column: usize| statrs::statistics::Statistics::variance(draws.iter().map(|draw| draw[column]));
+            let independent = |side: &Side, is_error: &dyn Fn(f32) -> bool| {
+                let share = side.listed().iter().filter(|c| is_error(c.score)).count() as f64 / side.count() as f64;
+                share * (1.0 - share) / side.count() as f64
+            };
+            // Each non-mated comparison is of two people, and its own noise counts three times.
+            let of_one = independent(&non_mated, &|score| score >= *threshold);
+            let fmr = (of_draws(2 * at) - 2.0 * of_one).max(of_one);
+            let fnmr = of_draws(2 * at + 1).max(independent(&mated, &|score| score < *threshold));
+            let (found_fmr, found_fnmr) = (found.at[at].0.expect("known"), found.at[at].1.expect("known"));
+            assert!(fmr > of_one, "people matter here");
+            assert!(
+                (found_fmr / fmr - 1.0).abs() < 1e-9 && (found_fnmr / fnmr - 1.0).abs() < 1e-9,
+                "{threshold}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn equal_error_rate_varies_by_how_dense_each_class_is_there() {
+        // Mated scores are twice as dense at the rate of .2 as non-mated ones: two thirds of a move of the FMR arrive at the
+        // equal error rate, and one third of one of the FNMR.
+        let side = |of: fn(f32) -> f32| {
+            (0..100u32).map(move |at| Comparison { score: of(at as f32), a: at, b: (at + 1) % 100 })
+        };
+        let mated = Side::mated(side(|at| 0.01 * at).collect(), Total::Listed);
+        let non_mated = Side::non_mated(side(|at| 0.9 - 0.02 * at).collect(), Total::Listed);
+        let run = Bootstrap {
+            units: 100,
+            mated: &mated,
+            non_mated: &non_mated,
+            thresholds: &[],
+            replicates: 0,
+            seed: 1,
+            threads: 1,
+        };
+        let draws = [vec![0.1], vec![0.3]];
+        let independent = 0.2 * 0.8 / 100.0;
+        let moved = (4.0 / 9.0 + 1.0 / 9.0) * independent;
+        let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-4, "{found} {expected}");
+        near(run.equal_error_variance(0.01, &draws), 0.01 - 2.0 * moved);
+        near(run.equal_error_variance(0.0, &draws), moved);
+        let of_one = Side::mated(mated.listed().iter().map(|c| Comparison { b: c.a, ..*c }).collect(), Total::Listed);
+        let run = Bootstrap { mated: &of_one, ..run };
+        near(run.equal_error_variance(0.01, &draws), 0.01 - 2.0 * 4.0 / 9.0 * independent);
+    }
+
     #[test]
     fn the_worst_comparisons_and_photo_counts_tell_as_much_as_all() {
         let people = People { count: 80, photos: 3, shared: 0.05, shared_mated: 0.1, own: 0.1 };
@@ -450,5 +533,23 @@ mod tests {
         assert_eq!(of_all.at[..2], of_worst.at[..2], "whatever is listed, and however many threads");
         assert_eq!(of_all.equal_error, of_worst.equal_error);
         assert_eq!(of_worst.at[2].0, None, "more were above than are listed");
+        let lowest = Side::mated(mated.listed()[..100].to_vec(), Total::WithinPairs(vec![3; 80]));
+        assert_eq!((mated.count(), lowest.count()), (240, 240));
+        let thresholds = [0.45, 0.9];
+        let run = |mated: &Side| {
+            let run = Bootstrap {
+                units: 80,
+                mated,
+                non_mated: &all,
+                thresholds: &thresholds,
+                replicates: 60,
+                seed: 9,
+                threads: 1,
+            };
+            run.run().at
+        };
+        let (of_all, of_lowest) = (run(&mated), run(&lowest));
+        assert_eq!(of_all[0], of_lowest[0]);
+        assert_eq!((of_lowest[1].1, of_all[1].1.is_some()), (None, true), "more were below than are listed");
     }
 }

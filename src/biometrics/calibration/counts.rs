@@ -313,6 +313,15 @@ mod tests {
     }
 
     #[test]
+    fn small_counts_are_merged_as_if_counted_together() {
+        let mut merged = counted([0.3, -0.5]);
+        merged.merge(counted([0.1, 0.3]));
+        let together = counted([0.3, -0.5, 0.1, 0.3]);
+        assert_eq!((merged.count(), merged.steps()), (4, together.steps()));
+        assert!((merged.mean() - 0.05).abs() < 1e-7 && (merged.deviation() - together.deviation()).abs() < 1e-12);
+    }
+
+    #[test]
     fn quantiles_are_scores_by_rank() {
         let steps = counted((1..=100).map(|at| at as f32 / 128.0)).steps();
         for (share, rank) in [(0.0, 1), (0.01, 1), (0.5, 50), (0.505, 51), (1.0, 100)] {
@@ -334,6 +343,12 @@ mod tests {
         merged.merge(counted(scores[10..280_000].iter().copied()));
         merged.merge(counted(scores[280_000..].iter().copied()));
         assert_eq!(whole.steps(), merged.steps());
+        // Of two that are in bins both.
+        let mut binned = whole.clone();
+        binned.merge(whole.clone());
+        let twice: Vec<(f32, u64)> = whole.steps().points().map(|(cosine, count)| (cosine, 2 * count)).collect();
+        assert_eq!(binned.steps().points().collect::<Vec<_>>(), twice);
+        assert_eq!(binned.count(), 600_000);
         let (steps, thin) = (whole.steps(), whole.steps().stated());
         assert!(steps.of == Of::Bins && thin.cosines.len() < 6_500, "{}", thin.cosines.len());
         for _ in 0..300 {

@@ -305,6 +305,44 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_of_a_rate_lie_between_those_whose_intervals_hold_it() {
+        let scores: Vec<f32> = (0..1_000).map(|at| at as f32 / 1_024.0).collect();
+        let curve = Curve::of(&ScoreCounts::default(), &counted(&scores));
+        let near = curve.threshold_for_fmr(0.05).expect("a threshold");
+        // Each number of events asked for by itself.
+        let expected = |inflation: f64| {
+            let holds = |events: &u64| {
+                let variance = inflation * binomial_variance(*events, 1_000);
+                let Interval { low, high } = Rate::with_variance(*events, 1_000, variance).interval;
+                low <= 0.05 && 0.05 <= high
+            };
+            let holding: Vec<u64> = (0..=1_000).filter(holds).collect();
+            let (fewest, most) = (holding[0] as usize, holding[holding.len() - 1] as usize);
+            (scores[1_000 - most - 1].next_up(), Some(scores[1_000 - fewest]))
+        };
+        let (low, high) = curve.threshold_interval(0.05, near);
+        assert_eq!((low, high), expected(0.0));
+        assert!(low < near && high.is_some_and(|high| near < high));
+        // By what was found nearest to the threshold.
+        let inflation =
+            [(-0.9, 1.0), (0.9, 9.0), (1.0, 1.0)].map(|(threshold, fmr)| Inflation { threshold, fmr, fnmr: 1.0 });
+        let inflated = Curve { inflation: inflation.into(), ..curve.clone() };
+        assert_eq!(inflated.threshold_interval(0.05, near), expected(9.0));
+        // Of a rate that none of a thousand may have reached there is no upper end.
+        assert_eq!(curve.threshold_interval(1e-3, 0.99).1, None);
+    }
+
+    #[test]
+    fn share_that_is_a_whole_number_of_scores_allows_that_many() {
+        // .29 · 100 is a little less than 29 in floating point.
+        let curve =
+            Curve::of(&ScoreCounts::default(), &counted(&(0..100).map(|at| at as f32 / 128.0).collect::<Vec<_>>()));
+        let threshold = curve.threshold_for_fmr(0.29).expect("a threshold");
+        assert_eq!(curve.fmr(threshold).events, 29);
+        assert_eq!(binomial_variance(25, 100), 0.25 * 0.75 / 100.0);
+    }
+
+    #[test]
     fn ties_at_the_threshold_match() {
         let curve = Curve::of(&counted(&[0.2, 0.2, 0.5]), &counted(&[0.1, 0.2, 0.2, 0.1]));
         assert_eq!((curve.fmr(0.2).events, curve.fnmr(0.2).events), (2, 0));

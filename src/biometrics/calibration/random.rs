@@ -56,6 +56,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_below_a_limit_are_each_as_frequent() {
+        let mut random = Random::new(3);
+        let mut counts = [0u32; 7];
+        (0..70_000).for_each(|_| counts[random.below(7)] += 1);
+        // Five standard deviations of a binomial number: √(70,000 · 1/7 · 6/7) = 93.
+        assert!(counts.iter().all(|count| count.abs_diff(10_000) < 465), "{counts:?}");
+        assert_eq!(random.below(0), 0);
+    }
+
+    #[test]
     fn normal_numbers_have_mean_0_and_variance_1() {
         let mut random = Random::new(1);
         let values: Vec<f64> = (0..100_000).map(|_| random.normal()).collect();

@@ -106,5 +106,9 @@ mod tests {
         assert_eq!((counts(searches.fnir(0, 0.4)), counts(searches.fnir(1, 0.0))), ((2, 3), (2, 3)));
         assert_eq!((counts(searches.hit_rate(1, 1)), counts(searches.hit_rate(1, 3))), ((1, 3), (3, 3)));
         assert_eq!(searches.best_others(1).at_least_at_most(0.4), 2);
+        // A person's probes vary together: two of three of one and none of one of another is a rate of 1/2 with the squares
+        // of 1/2 and of 1/2 over 16.
+        let rate = searches.clustered([(0, true), (0, true), (0, false), (1, false)].into_iter());
+        assert_eq!(rate, Rate::with_variance(2, 4, 0.5 / 16.0));
     }
 }

@@ -92,3 +92,22 @@ impl MigrationComparison {
 
 /// Makes templates of chips anew: the same identities, each template of the plan's pack.
 pub type Embed = dyn Fn(Vec<Identity>) -> Result<Vec<Identity>, Error> + Send + Sync;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comparison_admits_the_loss_that_is_allowed_and_no_more() {
+        let check = |probes, found_before, found_after, loss_max| {
+            MigrationComparison { probes, found_before, found_after }.check(loss_max)
+        };
+        // Two of a hundred probes.
+        assert!(check(100, 90, 88, 0.02).is_ok());
+        assert!(matches!(check(100, 90, 87, 0.02), Err(Error::FoundFewer { found_after: 87, .. })));
+        assert!(check(100, 90, 95, 0.0).is_ok() && check(100, 90, 90, 0.0).is_ok());
+        // Nobody was asked about: only who does not care may go on.
+        assert!(matches!(check(0, 0, 0, 0.99), Err(Error::NothingCompared)));
+        assert!(check(0, 0, 0, 1.0).is_ok());
+    }
+}

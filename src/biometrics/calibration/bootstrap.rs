@@ -446,7 +446,16 @@ mod tests {
             let fmr = count(run.non_mated, &|score| score >= *threshold) / count(run.non_mated, &|_| true);
             [fmr, count(run.mated, &|score| score < *threshold) / count(run.mated, &|_| true)]
         });
-        rates.collect()
+        // The least mated score up to which as large a share is rejected as of non-mated ones is accepted above it.
+        let (rejected, accepted) = (count(run.mated, &|_| true), count(run.non_mated, &|_| true));
+        let share_rejected = |is_error: &dyn Fn(f32) -> bool| count(run.mated, is_error) / rejected;
+        let crossing = run.mated.listed().iter().find_map(|at| {
+            let fmr = count(run.non_mated, &|score| score > at.score) / accepted;
+            let (below, up_to) =
+                (share_rejected(&|score| score < at.score), share_rejected(&|score| score <= at.score));
+            (up_to >= fmr).then_some(fmr.clamp(below, up_to))
+        });
+        rates.chain(crossing).collect()
     }
 
     #[test]
@@ -485,6 +494,9 @@ mod tests {
                 "{threshold}: {found:?}"
             );
         }
+        let equal = statrs::statistics::Statistics::variance(draws.iter().map(|draw| draw[6]));
+        let expected = run.equal_error_variance(equal, &draws);
+        assert!((found.equal_error / expected - 1.0).abs() < 1e-9, "{} {expected}", found.equal_error);
     }
 
     #[test]

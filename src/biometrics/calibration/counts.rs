@@ -350,6 +350,12 @@ mod tests {
         assert_eq!(binned.steps().points().collect::<Vec<_>>(), twice);
         assert_eq!(binned.count(), 600_000);
         let (steps, thin) = (whole.steps(), whole.steps().stated());
+        let highest = scores.iter().copied().fold(-1.0, f32::max);
+        assert_eq!(
+            steps.lowest_reached_by(0),
+            highest.next_up(),
+            "what nothing reaches lies above the last bin's scores"
+        );
         assert!(steps.of == Of::Bins && thin.cosines.len() < 6_500, "{}", thin.cosines.len());
         for _ in 0..300 {
             let stated = (random.below(4_000) as f64 / GRID) as f32;

@@ -224,14 +224,17 @@ fn add_rows(graph: &mut GraphSearch, shared: &Weak<Shared>, build: &Build, keys:
     Ok(())
 }
 
+fn probes_for(target: RecallTarget, rows: usize) -> usize {
+    PROBES_MIN.max((3.0 / (1.0 - target.share())).ceil() as usize).min(rows * 3)
+}
+
 /// Raises the expansion until the graph proposes the mates of enough probes, and returns what was measured at the last.
 ///
 /// A probe is another template of the row's identity where there is one that clearly is its mate, else the row moved at
 /// random to a cosine of .45: as far from it as a photo of the same person that only just matches.
 fn measure(graph: &mut Measured<'_>, shared: &Weak<Shared>, build: &Build, keys: &[u64]) -> Result<GraphRecall, Ended> {
     let target = read(&shared.upgrade().ok_or(Ended::Cancelled)?.index).gallery().settings.recall_target;
-    let probes_wanted = PROBES_MIN.max((3.0 / (1.0 - target.share())).ceil() as usize);
-    let probes = probes_wanted.min(keys.len() * 3);
+    let probes = probes_for(target, keys.len());
     let mut recall = GraphRecall { probes: 0, missed: 0, expansion: 0, time: SystemTime::now() };
     // One in use is never made to miss more.
     let least = graph.expansion(shared)?;
@@ -262,4 +265,53 @@ fn measure(graph: &mut Measured<'_>, shared: &Weak<Shared>, build: &Build, keys:
         }
     }
     Ok(recall)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::gallery::embedded::random_operations::{GALLERY, create_with, enroll, runtime};
+    use crate::gallery::{EmbeddedGalleries, SearchPolicy};
+
+    #[test]
+    fn as_many_probes_are_made_as_the_target_needs_and_rows_give() {
+        let target = |share| RecallTarget::new("t", share).expect("a target");
+        assert_eq!(probes_for(target(0.9), 10_000), 3_000);
+        // The rule of three: 3 / .0001, and a little in floating point.
+        assert!((30_000..=30_001).contains(&probes_for(target(0.9999), 100_000)));
+        assert_eq!(probes_for(target(0.9999), 100), 300);
+    }
+
+    #[test]
+    fn cancelled_build_ends_at_its_next_step() {
+        let build = Build::default();
+        assert!(build.check().is_ok());
+        build.cancel();
+        assert!(matches!(build.check(), Err(Ended::Cancelled)));
+    }
+
+    #[test]
+    fn graph_in_use_searches_as_far_as_it_was_measured() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
+        runtime().block_on(async {
+            create_with(&galleries, GALLERY, |settings| settings.search_policy = SearchPolicy::Graph).await;
+            for number in 0..150 {
+                enroll(&galleries, GALLERY, number, &[0, 1]).await.expect("enrol");
+            }
+        });
+        let shared = galleries.indexes.all().into_iter().next().expect("the gallery").1;
+        let began = Instant::now();
+        loop {
+            if let GraphState::Ready(Ready { graph, recall, .. }) = &read(&shared.index).graph {
+                assert_eq!((graph.expansion(), recall.expansion), (EXPANSIONS[0], EXPANSIONS[0]), "enough of so few");
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "no graph");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        galleries.close();
+    }
 }

@@ -48,6 +48,11 @@ impl GraphSearch {
         self.index.change_expansion_search(expansion);
     }
 
+    #[cfg(test)]
+    pub(super) fn expansion(&self) -> usize {
+        self.index.expansion_search()
+    }
+
     /// Adds a row. *Cost*: about 1 ms at 512 dimensions.
     ///
     /// `&mut`: reserving while others search has crashed the process, so the caller's write lock must hold.

@@ -12,8 +12,8 @@ use crate::biometrics::ids::{GalleryId, IdentityId, PackId, TemplateId};
 use crate::biometrics::template::Template;
 use crate::error::{Entity, Error};
 use crate::gallery::{
-    Enrolled, EnrolledTemplate, Enrollment, GalleryChange, Identity, IdentityChange, IfExists, MetadataValue, Scope,
-    Search, SearchPolicy, Synthetic,
+    Enrolled, EnrolledTemplate, Enrollment, GalleryChange, GallerySettings, Identity, IdentityChange, IfExists,
+    MetadataValue, Scope, Search, SearchPolicy, Synthetic,
 };
 
 pub(super) const GALLERY: &str = "g";
@@ -46,7 +46,12 @@ fn template(identity: u64, number: u64) -> Template {
 }
 
 pub(super) async fn create(galleries: &EmbeddedGalleries, id: &str) {
-    let settings = Gallery::with_defaults(gallery(id), pack(), DIMENSION, SystemTime::now()).settings;
+    create_with(galleries, id, |_| {}).await;
+}
+
+pub(super) async fn create_with(galleries: &EmbeddedGalleries, id: &str, change: impl FnOnce(&mut GallerySettings)) {
+    let mut settings = GallerySettings::default();
+    change(&mut settings);
     galleries.create_gallery(gallery(id), settings, pack(), DIMENSION).await.expect("create a gallery");
 }
 

@@ -534,6 +534,8 @@ mod tests {
     fn prepared_with_key(people: u64, key: Option<&MasterKey>) -> (tempfile::TempDir, EmbeddedGalleries, PathBuf) {
         let folder = tempfile::tempdir().expect("a folder");
         let galleries = EmbeddedGalleries::open_with_key(folder.path(), key).expect("open");
+        // Of its own accord it would take another one every ten seconds, over what a test has made of the first.
+        galleries.keeper.stop();
         runtime().block_on(async {
             create(&galleries, GALLERY).await;
             for number in 0..people {
@@ -679,8 +681,6 @@ mod tests {
     #[test]
     fn snapshot_taken_under_writes_is_exact_once_loaded() {
         let (folder, galleries, _) = prepared(3_000);
-        // Its own rounds would remove what the test writes in a slow one.
-        galleries.keeper.stop();
         let (galleries, runtime) = (std::sync::Arc::new(galleries), runtime());
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let writer = {

@@ -418,6 +418,20 @@ mod tests {
     }
 
     #[test]
+    fn identity_of_more_parts_than_any_has_is_refused_before_it_is_decoded() {
+        // An id, and a record of empty parts of a field that is not known here: two bytes each.
+        let read = |parts: usize| {
+            let record = [0x7a, 0].repeat(parts);
+            let mut body = vec![0x0a, 3, b'a', b'n', b'n', 0x12];
+            prost::encoding::encode_varint(record.len() as u64, &mut body);
+            body.extend(record);
+            frame(IDENTITY, &body, 1).map(drop)
+        };
+        assert!(read(PARTS_MAX).is_ok());
+        assert!(matches!(read(PARTS_MAX + 1), Err(Error::GalleryFile("an identity has too many parts"))));
+    }
+
+    #[test]
     fn largest_identity_passes() {
         let pack_id = PackId::from_digits("0a".repeat(16));
         let values: Vec<f32> = (1..=Template::DIMENSION_MAX).map(|at| (at as f32 * 0.7).sin()).collect();

@@ -272,8 +272,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::gallery::embedded::random_operations::{GALLERY, create_with, enroll, runtime};
-    use crate::gallery::{EmbeddedGalleries, SearchPolicy};
+    use crate::gallery::embedded::random_operations::{GALLERY, create, enroll, gallery, runtime};
+    use crate::gallery::{EmbeddedGalleries, GalleryChange, SearchPolicy};
 
     #[test]
     fn as_many_probes_are_made_as_the_target_needs_and_rows_give() {
@@ -297,10 +297,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let galleries = EmbeddedGalleries::open(folder.path()).expect("open");
         runtime().block_on(async {
-            create_with(&galleries, GALLERY, |settings| settings.search_policy = SearchPolicy::Graph).await;
+            create(&galleries, GALLERY).await;
             for number in 0..150 {
                 enroll(&galleries, GALLERY, number, &[0, 1]).await.expect("enrol");
             }
+            let change = GalleryChange { search_policy: Some(SearchPolicy::Graph), ..GalleryChange::default() };
+            galleries.update_gallery(gallery(GALLERY), change).await.expect("update");
         });
         let shared = galleries.indexes.all().into_iter().next().expect("the gallery").1;
         let began = Instant::now();

@@ -46,13 +46,10 @@ fn template(identity: u64, number: u64) -> Template {
 }
 
 pub(super) async fn create(galleries: &EmbeddedGalleries, id: &str) {
-    create_with(galleries, id, |_| {}).await;
-}
-
-pub(super) async fn create_with(galleries: &EmbeddedGalleries, id: &str, change: impl FnOnce(&mut GallerySettings)) {
-    let mut settings = GallerySettings::default();
-    change(&mut settings);
-    galleries.create_gallery(gallery(id), settings, pack(), DIMENSION).await.expect("create a gallery");
+    galleries
+        .create_gallery(gallery(id), GallerySettings::default(), pack(), DIMENSION)
+        .await
+        .expect("create a gallery");
 }
 
 pub(super) async fn enroll(

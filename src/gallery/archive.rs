@@ -418,6 +418,17 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_make_no_frame_yet_are_a_rest() {
+        let mut encoder = Encoder::default();
+        encoder.header(&Header::default());
+        let (mut decoder, bytes) = (Decoder::default(), encoder.take());
+        decoder.feed(&bytes[..bytes.len() - 1]);
+        assert!(matches!(decoder.next(), Ok(None)) && decoder.has_rest());
+        decoder.feed(&bytes[bytes.len() - 1..]);
+        assert!(matches!(decoder.next(), Ok(Some(Frame::Header(_)))) && !decoder.has_rest());
+    }
+
+    #[test]
     fn identity_of_more_parts_than_any_has_is_refused_before_it_is_decoded() {
         // An id, and a record of empty parts of a field that is not known here: two bytes each.
         let read = |parts: usize| {

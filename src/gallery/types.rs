@@ -456,3 +456,33 @@ pub struct SearchOutcome {
     /// How they were found.
     pub path: SearchPath,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn display_name_has_at_most_so_many_bytes() {
+        let longest = PersonDetails::DISPLAY_NAME_BYTES_MAX;
+        for (bytes, is_taken) in [(0, true), (longest, true), (longest + 1, false), (longest + 50, false)] {
+            assert_eq!(check_display_name("display_name", &"a".repeat(bytes)).is_ok(), is_taken, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn gallery_of_another_pack_has_no_thresholds_of_the_old_one() {
+        let pack = |digit: &str| PackId::from_digits(digit.repeat(32));
+        let time = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let id = GalleryId::parse("g").expect("an id");
+        let mut gallery = Gallery::with_defaults(id, pack("a"), 512, time(1));
+        let threshold = Threshold::from_cosine("t", 0.4).ok();
+        gallery.settings.identification = threshold;
+        (gallery.settings.duplicates.cosine, gallery.settings.consistency.cosine) = (threshold, threshold);
+        let moved = gallery.clone().moved(&pack("b"), 128, time(2));
+        assert_eq!((&moved.pack_id, moved.dimension), (&pack("b"), 128));
+        assert_eq!((moved.created, moved.updated), (time(1), time(2)));
+        assert_eq!(moved.settings, GallerySettings::default());
+    }
+}

@@ -106,3 +106,16 @@ impl Drop for Sole {
         self.0.store(false, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copy_that_no_disk_has_room_for_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path(), None).expect("open");
+        assert!(check_room(&store, 0).is_ok());
+        assert!(matches!(check_room(&store, u64::MAX), Err(Error::Unavailable(_))));
+    }
+}

@@ -550,3 +550,18 @@ fn both(done: &Compaction, state: &Compaction) -> Compaction {
         bytes_after: state.bytes_after.map(|bytes| bytes + done.bytes_after.unwrap_or(0)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compaction_of_two_stores_is_the_sum_of_both() {
+        let done = Compaction { identities: 3, identities_total: 4, bytes_before: 50, bytes_after: Some(20) };
+        let state = Compaction { identities: 1, identities_total: 9, bytes_before: 7, bytes_after: None };
+        let expected = Compaction { identities: 4, identities_total: 13, bytes_before: 57, bytes_after: None };
+        assert_eq!(both(&done, &state), expected, "under way");
+        let state = Compaction { bytes_after: Some(5), ..state };
+        assert_eq!(both(&done, &state), Compaction { bytes_after: Some(25), ..expected });
+    }
+}

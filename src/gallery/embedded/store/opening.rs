@@ -280,6 +280,8 @@ mod tests {
         assert!(matches!(error, StoreError::NewerFormat { known: FORMAT, .. }), "{error}");
         assert!(error.to_string().contains("a newer facematch wrote it"), "{error}");
         assert_eq!(format(folder.path()), newer);
+        change(folder.path(), |db| drop(db.insert(FORMAT_KEY, &0u32.to_be_bytes()).expect("written")));
+        assert!(matches!(refused(folder.path(), None), StoreError::Damaged { .. }));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use facematch::biometrics::fusion::Fusion;
 use facematch::biometrics::ids::PackId;
@@ -230,13 +231,26 @@ pub async fn galleries_move_to_another_pack(house: Arc<House>) {
     assert!(!tried.is_switched && tried.identities == 80 && comparison.probes == 160, "{tried:?}");
     assert!(all(house.any(2), "g").await == before);
     // What changes meanwhile is in it, and a second one is told to wait.
+    let (begun, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let moving = tokio::spawn({
-        let (house, embed) = (Arc::clone(&house), Arc::clone(&embed));
-        async move { migrated(house.any(1), plan(other_pack(), false), embed).await }
+        let (house, embed, begun, answered) =
+            (Arc::clone(&house), Arc::clone(&embed), Arc::clone(&begun), Arc::clone(&answered));
+        let waits: Arc<Embed> = Arc::new(move |identities| {
+            begun.store(true, Ordering::Relaxed);
+            let since = Instant::now();
+            while !answered.load(Ordering::Relaxed) && since.elapsed() < Duration::from_secs(30) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            embed(identities)
+        });
+        async move { migrated(house.any(1), plan(other_pack(), false), waits).await }
     });
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    while !begun.load(Ordering::Relaxed) && !moving.is_finished() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let second = migrated(house.any(2), plan(other_pack(), false), Arc::clone(&embed)).await;
     assert!(matches!(second, Err(Error::UnderWay(_))), "{second:?}");
+    answered.store(true, Ordering::Relaxed);
     let mut there: BTreeSet<u64> = (0..80).collect();
     for number in 80..100u64 {
         match house.any(number).enroll(gallery("g"), with_chips(number)).await {
